@@ -1,0 +1,1 @@
+"""Commands that print one table each: peers and limits in the same run, medians with spread."""

@@ -1,0 +1,1 @@
+"""Dataflows: one file each, every one readable from top to bottom."""

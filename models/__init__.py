@@ -1,0 +1,1 @@
+"""Phoenix: the ranker, the two-tower retrieval model, their training and checkpoints."""
