@@ -1,0 +1,87 @@
+"""What flows out: feeds, what they explain, and dead letters."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from schemas.events import TimeMs
+from schemas.ids import Id
+
+
+class StageCount(Struct, frozen=True):
+    """What one stage was given and what it kept."""
+
+    stage: str
+    given: int
+    kept: int
+
+
+class Factor(Struct, frozen=True):
+    """One multiplier of a score."""
+
+    name: str
+    value: float
+
+
+class ScoreExplanation(Struct, frozen=True):
+    """How a score came about.
+
+    The contributions, summed in order, give `weighted`; the negative offset turns it into `offset_score`; the factors,
+    multiplied in order, turn that into the score of the item: exactly, to the last bit (x-algorithm.md 1.3, 1.5).
+    """
+
+    probabilities: dict[str, float]
+    contributions: dict[str, float]
+    weighted: float
+    offset_score: float
+    factors: tuple[Factor, ...]
+    rank_before: Annotated[int, Meta(description="rank by offset_score among all scored, from 1")]
+
+
+class FeedItem(Struct, frozen=True, omit_defaults=True):
+    """One post of a feed. `why` says in words why it is there."""
+
+    post: Id
+    author: Id
+    score: float
+    source: str
+    in_network: bool
+    why: str
+    repost_of: Id | None = None
+    explanation: ScoreExplanation | None = None
+
+
+class Dropped(Struct, frozen=True):
+    """The posts that one stage removed from a request."""
+
+    stage: str
+    rule: str
+    posts: tuple[Id, ...]
+
+
+class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True):
+    """The answer to one request (topic feeds, key viewer).
+
+    `degraded` names the components that failed and were passed over; `dropped` is given where the request
+    asks to explain.
+    """
+
+    at: TimeMs
+    request: Id
+    viewer: Id
+    model: str
+    items: tuple[FeedItem, ...]
+    stages: tuple[StageCount, ...]
+    degraded: tuple[str, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
+
+
+class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True):
+    """An input that was refused: where it came from, why, and its bytes (base64 in JSON) (topic dead-letters)."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    path: str
+    raw: bytes
