@@ -1,5 +1,7 @@
 """Bytes to events and back. Decoding measured at 2.5 M events/s with msgspec (orjson into dicts 1.4 M, json 0.34 M)."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from schemas.events import Event
@@ -46,6 +48,25 @@ def _refuse_long_ids(event: Event) -> None:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, str) and len(one.encode()) > ID_BYTES_MAX:
                 raise Refused(f"id of {len(one.encode())} bytes; at most {ID_BYTES_MAX} are allowed", f"$.{name}")
+
+
+def decode_batch(lines: Sequence[bytes], at_max: int) -> list[Event | Refused]:
+    """Return for each JSON text its event or why it is refused; `decode` for many, without a call for each."""
+    out: list[Event | Refused] = []
+    decode_one, take = _decoder.decode, out.append
+    for line in lines:
+        try:
+            event = decode_one(line)
+            if event.at <= at_max and line.isascii():
+                take(event)
+                continue
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass  # `decode` says what is wrong with it
+        try:
+            take(decode(line, at_max))
+        except Refused as refused:
+            take(refused)
+    return out
 
 
 _ID_FIELDS = (

@@ -1,0 +1,92 @@
+"""Columns of 64-bit keys: from ids, as sorted sets, and interned to small handles."""
+
+from array import array
+from collections.abc import KeysView, Sequence
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.ids import GOLDEN_64, Id, key_of
+
+Keys = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+NO_KEYS: Keys = np.empty(0, np.uint64)
+NO_KEYS.flags.writeable = False
+
+
+def keys_of(ids: Sequence[Id]) -> Keys:
+    """Return the keys of ids, uint64[n]; integers, the usual case, go through a C loop."""
+    try:
+        return np.frombuffer(array("Q", cast(Sequence[int], ids)), np.uint64)
+    except TypeError:
+        return np.fromiter((key_of(one) for one in ids), np.uint64, len(ids))
+
+
+def partitions_of(keys: Keys, partitions: int) -> npt.NDArray[np.int64]:
+    """Return the owning partition of each key; `schemas.ids.partition_of` for a column."""
+    return ((keys * np.uint64(GOLDEN_64) >> np.uint64(32)) % np.uint64(partitions)).astype(np.int64)
+
+
+def with_key(keys: Keys, key: int) -> Keys:
+    """Return a sorted set of keys with `key` in it."""
+    at = int(np.searchsorted(keys, np.uint64(key)))
+    if at < len(keys) and keys[at] == key:
+        return keys
+    return np.insert(keys, at, np.uint64(key))
+
+
+def without_key(keys: Keys, key: int) -> Keys:
+    """Return a sorted set of keys without `key`."""
+    at = int(np.searchsorted(keys, np.uint64(key)))
+    if at == len(keys) or keys[at] != key:
+        return keys
+    return np.delete(keys, at)
+
+
+def contains(sorted_keys: Keys, keys: Keys) -> Mask:
+    """Return which of `keys` are in a sorted set, bool[len(keys)]."""
+    if not len(sorted_keys):
+        return np.zeros(len(keys), np.bool_)
+    at = np.searchsorted(sorted_keys, keys)
+    at[at == len(sorted_keys)] = 0
+    return np.asarray(sorted_keys[at] == keys)
+
+
+class Interner:
+    """Small handles for keys: int32 in place of uint64 where a column holds the same few keys many times.
+
+    Handle 0 stands for key 0, "none". Handles say nothing outside this process.
+    """
+
+    def __init__(self) -> None:
+        self._handle_of: dict[int, int] = {0: 0}
+        self._keys: Keys = np.zeros(1024, np.uint64)
+
+    def __len__(self) -> int:
+        return len(self._handle_of)
+
+    def handle_of(self, key: int) -> int:
+        """Return the handle of a key, 0 where it has none."""
+        return self._handle_of.get(key, 0)
+
+    def known(self) -> KeysView[int]:
+        """Return the keys that have a handle, and 0."""
+        return self._handle_of.keys()
+
+    def handles(self, keys: Keys) -> npt.NDArray[np.int32]:
+        """Return the handle of each key; new keys get new handles."""
+        known = self._handle_of
+        before = len(known)
+        # The default of setdefault is evaluated first, so that a new key's handle is the number of keys before it.
+        out = np.fromiter((known.setdefault(key, len(known)) for key in keys.tolist()), np.int32, len(keys))
+        if len(known) > before:
+            while len(known) > len(self._keys):
+                self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
+            self._keys[out] = keys
+        return out
+
+    def keys(self, handles: npt.NDArray[np.int32]) -> Keys:
+        """Return the key of each handle."""
+        return self._keys[handles]

@@ -1,0 +1,63 @@
+"""The candidates of one request: a table of columns, not a list of objects."""
+
+from dataclasses import dataclass, fields
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.keys import Keys, Mask
+
+# What a source is called in feeds; the number is the one in the column `source`.
+SOURCES: Final[tuple[str, ...]] = ("thunder", "phoenix_retrieval", "simclusters")
+THUNDER, RETRIEVAL, SIMCLUSTERS = range(len(SOURCES))
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateTable:
+    """Candidates in order, n rows; a key of 0 means "none".
+
+    `rank_*` is what the ranker is asked about: for a repost the original post and its author (x-algorithm.md 1.3).
+    `unsafe` says that a safety label drops the post for everybody, `unsafe_oon` that one drops it from accounts not
+    followed, `muted` that its text matches one of the viewer's muted keywords.
+    """
+
+    row: npt.NDArray[np.int64]
+    post: Keys
+    author: Keys
+    created_ms: npt.NDArray[np.int64]
+    source: npt.NDArray[np.uint8]
+    in_network: Mask
+    is_reply: Mask
+    is_repost: Mask
+    has_video: Mask
+    video_ms: npt.NDArray[np.int32]
+    subscribers_only: Mask
+    reply_to: Keys
+    parent_is_live: Mask
+    conversation: Keys
+    repost_of: Keys
+    repost_author: Keys
+    quote_author: Keys
+    mutual_follow: Mask
+    rank_post: Keys
+    rank_author: Keys
+    rank_terms: npt.NDArray[np.uint16]
+    rank_author_followed: Mask
+    unsafe: Mask
+    unsafe_oon: Mask
+    muted: Mask
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, chosen: Mask | npt.NDArray[np.intp] | slice) -> "CandidateTable":
+        """Return the chosen rows, in their order or in that of the index."""
+        if isinstance(chosen, np.ndarray) and chosen.dtype == np.bool_ and chosen.all():
+            return self
+        return CandidateTable(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    @property
+    def original(self) -> Keys:
+        """The post itself, or for a repost the post it repeats."""
+        return np.where(self.is_repost, self.repost_of, self.post)

@@ -1,0 +1,81 @@
+"""How a stage is run: accounted for, explained where asked, and passed over where it fails (x-algorithm.md 1.1)."""
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+
+from operators.keys import Keys, Mask
+from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.filters import Filter
+from operators.viewers.query import Query
+from schemas.feeds import StageCount
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Accounting:
+    """What each stage was given and kept; with `explain`, the posts each removed as well (stage, rule, posts)."""
+
+    explain: bool
+    stages: list[StageCount] = field(default_factory=list)
+    dropped: list[tuple[str, str, Keys]] = field(default_factory=list)
+
+    def count(self, stage: str, given: int, kept: int) -> None:
+        """Account for a stage."""
+        self.stages.append(StageCount(stage, given, kept))
+
+    def drop(self, stage: str, rule: str, posts: Keys) -> None:
+        """Remember what a stage removed, where the request asks to explain."""
+        if self.explain and len(posts):
+            self.dropped.append((stage, rule, posts))
+
+
+def attempt(query: Query, component: str, work: Callable[[], T], fallback: T) -> T:
+    """Return what a component makes of it; if it fails, say so in the feed and go on with the fallback."""
+    try:
+        return work()
+    except Exception:  # a component may fail in any way; the feed still goes out
+        log.exception("component %s failed for request %s", component, query.request.event.request)
+        query.degraded.append(component)
+        return fallback
+
+
+def run_filters(
+    filters: Iterable[Filter], query: Query, table: CandidateTable, accounting: Accounting
+) -> tuple[CandidateTable, Mask]:
+    """Run filters in their order; return the rows kept and the mask over the rows given.
+
+    A mask is computed over the whole table and counted over the rows still alive. The rows are taken out before a filter
+    that compares rows with each other, and at the end: taking out costs more than most rules do.
+    """
+    given = len(table)
+    survivors = np.arange(given)
+    alive = np.ones(given, np.bool_)
+    for one in filters:
+        if not one.enable(query):
+            continue
+        if one.compares_rows and not alive.all():
+            table, survivors = table.take(alive), survivors[alive]
+            alive = np.ones(len(table), np.bool_)
+        keep = attempt(query, f"filter.{one.name}", lambda f=one, t=table: _mask(f, query, t), None)
+        if keep is None:
+            continue
+        before = int(alive.sum())
+        accounting.drop(one.name, one.rule, table.post[alive & ~keep])
+        alive &= keep
+        accounting.count(one.name, before, int(alive.sum()))
+    kept = np.zeros(given, np.bool_)
+    kept[survivors[alive]] = True
+    return table.take(alive), kept
+
+
+def _mask(one: Filter, query: Query, table: CandidateTable) -> Mask | None:
+    keep = one.keeps(query, table)
+    if keep.shape != (len(table),):
+        raise ValueError(f"filter {one.name} returned a mask of shape {keep.shape} for {len(table)} candidates")
+    return keep

@@ -1,0 +1,124 @@
+"""The slate: from ranked candidates to the feed of one viewer, and what serving it leaves behind."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.pipeline.candidates import SOURCES, CandidateTable
+from operators.pipeline.explanation import explain, why
+from operators.pipeline.filters import AT_THE_SLATE
+from operators.pipeline.runner import Accounting, attempt, run_filters
+from operators.pipeline.scorers import ScoreTable, best_first, score
+from operators.pipeline.selection import POST_SELECTION
+from operators.posts.names import Names
+from operators.viewers.partition import ViewerPartition
+from operators.viewers.query import Query
+from schemas.events import Served
+from schemas.feeds import Dropped, Feed, FeedItem
+
+
+@dataclass(slots=True)
+class Ranked:
+    """Candidates with the model's word on them: float32[n, 19], or None where the model failed."""
+
+    query: Query
+    table: CandidateTable
+    probabilities: npt.NDArray[np.float32] | None
+    accounting: Accounting
+    names: Names
+    model: str
+
+
+def make_feed(ranked: Ranked, viewers: ViewerPartition) -> tuple[Feed, Served]:
+    """Score, select and order the candidates; remember and report what is served (x-algorithm.md 1.2, 1.5)."""
+    query, accounting = ranked.query, ranked.accounting
+    query = replace(query, served=viewers.served(query.request.viewer, query.at_ms))
+    table, kept = run_filters(AT_THE_SLATE, query, ranked.table, accounting)
+    if ranked.probabilities is None:
+        # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
+        chosen, scores = np.argsort(-table.created_ms, kind="stable"), None
+    else:
+        scores = score(query, table, ranked.probabilities[kept])
+        chosen = best_first(scores.score, table)
+    chosen = _select(query, table, scores, chosen, accounting)
+    feed = _feed(ranked, query, table, scores, chosen, None if scores is None else ranked.probabilities[kept])
+    event = query.request.event
+    viewers.remember_served(query.request.viewer, query.at_ms, table.post[chosen].tolist())
+    posts = tuple(item.post for item in feed.items)
+    return feed, Served(event.at, event.request, event.viewer, posts, event.surface, ranked.model)
+
+
+def _select(
+    query: Query,
+    table: CandidateTable,
+    scores: ScoreTable | None,
+    order: npt.NDArray[np.intp],
+    accounting: Accounting,
+) -> npt.NDArray[np.intp]:
+    """Return the rows of the feed: the best `top_k`, what the last filters keep of them, cut to the asked length.
+
+    A request for more than `result_size` posts keeps the head-room that top-K has over it.
+    """
+    selection = query.parameters.selection
+    size = query.request.event.limit or selection.result_size
+    chosen = order[: max(selection.top_k, size + selection.top_k - selection.result_size)]
+    accounting.count("top_k", len(order), len(chosen))
+    for last in POST_SELECTION:
+        view = table.take(chosen)
+        values = np.zeros(len(chosen)) if scores is None else scores.score[chosen]
+        keep = attempt(
+            query, f"filter.{last.name}", lambda f=last, t=view, s=values: f.keeps(t, s), np.arange(len(chosen))
+        )
+        accounting.drop(last.name, last.rule, np.delete(view.post, keep))
+        accounting.count(last.name, len(chosen), len(keep))
+        chosen = chosen[keep]
+    accounting.count("truncate", len(chosen), len(chosen[:size]))
+    return chosen[:size]
+
+
+def _feed(
+    ranked: Ranked,
+    query: Query,
+    table: CandidateTable,
+    scores: ScoreTable | None,
+    chosen: npt.NDArray[np.intp],
+    probabilities: npt.NDArray[np.float32] | None,
+) -> Feed:
+    event, names = query.request.event, ranked.names
+    posts, authors = names.of(table.post[chosen]), names.of(table.author[chosen])
+    originals = names.of(table.repost_of[chosen])
+    ranks = None if scores is None else _ranks(scores, table)
+    items = []
+    for place, row in enumerate(chosen.tolist()):
+        items.append(
+            FeedItem(
+                post=posts[place],
+                author=authors[place],
+                score=0.0 if scores is None else float(scores.score[row]),
+                source=SOURCES[table.source[row]],
+                in_network=bool(table.in_network[row]),
+                why=why(table, scores, row),
+                repost_of=originals[place] if table.is_repost[row] else None,
+                explanation=explain(scores, probabilities, ranks, row)
+                if event.explain and scores is not None and probabilities is not None and ranks is not None
+                else None,
+            )
+        )
+    return Feed(
+        at=event.at,
+        request=event.request,
+        viewer=event.viewer,
+        model=ranked.model,
+        items=tuple(items),
+        stages=tuple(ranked.accounting.stages),
+        degraded=tuple(query.degraded),
+        dropped=tuple(Dropped(stage, rule, tuple(names.of(posts))) for stage, rule, posts in ranked.accounting.dropped),
+    )
+
+
+def _ranks(scores: ScoreTable, table: CandidateTable) -> npt.NDArray[np.intp]:
+    """Return each candidate's rank by the model alone, before the factors, from 1."""
+    ranks = np.empty(len(table), np.intp)
+    ranks[best_first(scores.offset_score, table)] = np.arange(1, len(table) + 1)
+    return ranks

@@ -1,0 +1,174 @@
+"""Action sequences: each viewer's last groups of actions, in columns, ready for the ranker (x-algorithm.md 1.5, 3.1).
+
+Raw actions on one post within five minutes of the group's last one form a group; a group is one token of history. Of
+several dwell times the longest counts, so that an event delivered twice changes nothing. Times are whole seconds. One
+row of a slab holds one viewer's groups as a ring: 30 bytes a group, 3,840 bytes a viewer at 128 groups.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from models.inputs import History
+from operators.keys import Interner, Keys
+
+Slots = npt.NDArray[np.int64]
+
+SURFACE_SHIFT = 24  # the 19 action bits leave the top byte of the word free for the surface (0 to 15)
+ACTION_BITS = (1 << SURFACE_SHIFT) - 1
+NO_TERMS = 4
+SLOTS_FIRST = 64
+
+
+class Actions(NamedTuple):
+    """Raw actions as columns of one length, in the order they came; `terms` are those of the post, uint16[n, 4]."""
+
+    slot: Slots
+    post: Keys
+    author: Keys
+    terms: npt.NDArray[np.uint16]
+    action: npt.NDArray[np.uint8]
+    undo: npt.NDArray[np.bool_]
+    dwell_s: npt.NDArray[np.float32]
+    surface: npt.NDArray[np.uint8]
+    at_ms: npt.NDArray[np.int64]
+
+    def take(self, index: npt.NDArray[np.intp] | slice) -> "Actions":
+        """Return these rows of every column."""
+        return Actions._make(column[index] for column in self)
+
+
+class ActionSequences:
+    """The last `groups_max` groups of every viewer of one partition.
+
+    `authors` may be shared between partitions; it makes an author cost 4 bytes a group in place of 8.
+    """
+
+    def __init__(self, groups_max: int, window_s: int, authors: Interner) -> None:
+        self.groups_max = groups_max
+        self.window_s = window_s
+        self._authors = authors
+        self._post = np.zeros((SLOTS_FIRST, groups_max), np.uint64)
+        self._author = np.zeros((SLOTS_FIRST, groups_max), np.int32)
+        self._terms = np.zeros((SLOTS_FIRST, groups_max, NO_TERMS), np.uint16)
+        self._actions = np.zeros((SLOTS_FIRST, groups_max), np.uint32)
+        self._dwell_s = np.zeros((SLOTS_FIRST, groups_max), np.float16)
+        self._at_s = np.zeros((SLOTS_FIRST, groups_max), np.uint32)
+        self._count = np.zeros(SLOTS_FIRST, np.int64)
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of all columns."""
+        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+
+    def append(self, actions: Actions) -> None:
+        """Take actions in their order: into a recent group of the same post, or as new groups."""
+        if not len(actions.slot):
+            return
+        self._grow(int(actions.slot.max()) + 1)
+        edges = np.flatnonzero(np.diff(actions.undo)) + 1
+        for first, last in zip([0, *edges], [*edges, len(actions.slot)], strict=True):
+            run = actions.take(slice(first, last))
+            if run.undo[0]:
+                self._undo(run)
+            else:
+                self._add(run)
+
+    def of(self, slot: int) -> History:
+        """Return a viewer's history, oldest first, without groups whose every action was undone."""
+        count = int(self._count[slot])
+        kept = min(count, self.groups_max)
+        order = np.arange(count - kept, count) % self.groups_max
+        order = order[(self._actions[slot, order] & ACTION_BITS) != 0]
+        actions = self._actions[slot, order]
+        return History(
+            post=self._post[slot, order],
+            author=self._authors.keys(self._author[slot, order]),
+            terms=self._terms[slot, order],
+            actions=actions & np.uint32(ACTION_BITS),
+            dwell_s=self._dwell_s[slot, order].astype(np.float32),
+            surface=(actions >> np.uint32(SURFACE_SHIFT)).astype(np.uint8),
+            at_ms=self._at_s[slot, order].astype(np.int64) * 1000,
+        )
+
+    def _grow(self, slots: int) -> None:
+        """Make room for `slots` viewers, by half as much again so that the copy stays short."""
+        have = len(self._count)
+        if slots <= have:
+            return
+        more = max(slots, have + have // 2) - have
+        for name, column in vars(self).items():
+            if isinstance(column, np.ndarray):
+                setattr(self, name, np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)]))
+
+    def _undo(self, run: Actions) -> None:
+        """Take single actions back from every group of their post that is still kept."""
+        for slot, post, action in zip(run.slot.tolist(), run.post, run.action.tolist(), strict=True):
+            self._actions[slot, self._post[slot] == post] &= np.uint32(~(1 << action) & 0xFFFFFFFF)
+
+    def _add(self, run: Actions) -> None:
+        order = np.lexsort((np.arange(len(run.slot)), run.post, run.slot))
+        run = run.take(order)
+        at_s = run.at_ms // 1000
+        same = (run.slot[1:] == run.slot[:-1]) & (run.post[1:] == run.post[:-1])
+        near = np.abs(np.diff(at_s)) <= self.window_s
+        first = np.flatnonzero(np.concatenate([[True], ~(same & near)]))
+        group = run.take(first)
+        bits = np.bitwise_or.reduceat(np.uint32(1) << run.action.astype(np.uint32), first)
+        dwell_s = np.maximum.reduceat(run.dwell_s, first)
+        last = np.concatenate([first[1:], [len(order)]]) - 1
+        words = bits | (run.surface[last].astype(np.uint32) << np.uint32(SURFACE_SHIFT))
+        latest_s = np.maximum.reduceat(at_s, first)
+
+        joins = self._recent_group(group, at_s[first])
+        joined = joins >= 0
+        # Only the first group of a (viewer, post) in this batch can join: later ones are farther than the window.
+        where = (group.slot[joined], joins[joined])
+        old = self._actions[where]
+        self._actions[where] = (old & np.uint32(ACTION_BITS)) | words[joined]
+        self._dwell_s[where] = np.maximum(self._dwell_s[where], dwell_s[joined].astype(np.float16))
+        self._at_s[where] = np.maximum(self._at_s[where], latest_s[joined].astype(np.uint32))
+        self._push(group, order[first], words, dwell_s, latest_s, ~joined)
+
+    def _recent_group(self, group: Actions, at_s: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return for each group the position of a kept group of its post within the window, or -1."""
+        match = (self._post[group.slot] == group.post[:, None]) & (self._actions[group.slot] != 0)
+        found = np.flatnonzero(match.any(axis=1))
+        joins = np.full(len(group.slot), -1, np.int64)
+        for index in found.tolist():
+            slot = int(group.slot[index])
+            positions = np.flatnonzero(match[index])
+            newest = positions[np.argmax(self._at_s[slot, positions])]
+            if abs(int(self._at_s[slot, newest]) - int(at_s[index])) <= self.window_s:
+                joins[index] = newest
+        return joins
+
+    def _push(
+        self,
+        group: Actions,
+        arrival: npt.NDArray[np.intp],
+        words: npt.NDArray[np.uint32],
+        dwell_s: npt.NDArray[np.float32],
+        latest_s: npt.NDArray[np.int64],
+        new: npt.NDArray[np.bool_],
+    ) -> None:
+        """Write the new groups at their viewers' ring heads, in the order their first actions came."""
+        index = np.flatnonzero(new)
+        if not len(index):
+            return
+        index = index[np.lexsort((arrival[index], group.slot[index]))]
+        slot = group.slot[index]
+        starts = np.flatnonzero(np.concatenate([[True], slot[1:] != slot[:-1]]))
+        sizes = np.diff(np.concatenate([starts, [len(slot)]]))
+        rank = np.arange(len(slot)) - np.repeat(starts, sizes)
+        position = self._count[slot] + rank
+        self._count[slot[starts]] += sizes
+        # A batch may bring more groups than are kept: only the last ones count.
+        kept = position >= self._count[slot] - self.groups_max
+        index, where = index[kept], (slot[kept], position[kept] % self.groups_max)
+        self._post[where] = group.post[index]
+        self._author[where] = self._authors.handles(group.author[index])
+        self._terms[where] = group.terms[index]
+        self._actions[where] = words[index]
+        self._dwell_s[where] = dwell_s[index].astype(np.float16)
+        self._at_s[where] = latest_s[index].astype(np.uint32)
