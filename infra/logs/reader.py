@@ -1,7 +1,7 @@
 """Recorded logs read in batches of raw lines, cut alike by every process that reads the same log."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -42,15 +42,14 @@ class LogBatch(Struct, frozen=True):
     position: int
     raw: list[bytes]
     sources: list[LogSource]
-    offsets: list[int]
+    offsets: Sequence[int]
     errors: dict[int, str]
 
     def lines(self) -> list[LogLine]:
         """Return the batch as one object a line."""
-        lines = [
-            LogLine(source.topic, source.name, offset, raw)
-            for source, offset, raw in zip(self.sources, self.offsets, self.raw, strict=True)
-        ]
+        topics = [source.topic for source in self.sources]
+        files = [source.name for source in self.sources]
+        lines = list(map(LogLine, topics, files, self.offsets, self.raw))
         for place, reason in self.errors.items():
             line = lines[place]
             lines[place] = LogLine(line.topic, line.file, line.offset, line.raw, reason)
@@ -80,53 +79,70 @@ class LogReader:
     def batches(self) -> Iterator[LogBatch]:
         """Yield the log from its start, cut at every `batch_lines`-th line whatever the lines hold."""
         self._progress.bytes_read = 0
-        position = 0
-        waiting = Columns()
-        for columns in self._columns():
-            waiting.extend(columns.raw, columns.sources, columns.offsets, columns.errors)
-            whole = waiting.take(len(waiting.raw) // self.batch_lines * self.batch_lines)
-            for start in range(0, len(whole.raw), self.batch_lines):
-                yield self._batch(position, whole, start)
-                position += self.batch_lines
-        if waiting.raw:
-            yield self._batch(position, waiting, 0)
+        return self._one_file(self.sources[0]) if len(self.sources) == 1 else self._many_files()
 
     def lines(self) -> Iterator[list[LogLine]]:
         """Yield the same batches as lists of one object a line."""
         for batch in self.batches():
             yield batch.lines()
 
-    def _columns(self) -> Iterator[Columns]:
-        if len(self.sources) > 1:
-            files = [
-                TopicFile(order, read_blocks(source.path, self._progress)) for order, source in enumerate(self.sources)
-            ]
-            yield from merge(files)
-            return
-        offset = 1
-        for block in read_blocks(self.sources[0].path, self._progress):
-            count = len(block.lines)
-            columns = Columns()
-            errors = {count - 1: block.error} if block.error else {}
-            columns.extend(block.lines, [0] * count, range(offset, offset + count), errors)
-            offset += count
-            yield columns
+    def _one_file(self, source: LogSource) -> Iterator[LogBatch]:
+        size = self.batch_lines
+        position = 0
+        waiting: list[bytes] = []
+        errors: dict[int, str] = {}  # by place in `waiting`
+        for block in read_blocks(source.path, self._progress):
+            waiting = waiting + block.lines if waiting else block.lines
+            if block.error:
+                errors[len(waiting) - 1] = block.error
+            whole = len(waiting) // size * size
+            for start in range(0, whole, size):
+                offsets = range(position + 1, position + 1 + size)
+                yield _batch(
+                    position, waiting[start : start + size], [source] * size, offsets, _cut(errors, start, size)
+                )
+                position += size
+            waiting = waiting[whole:]
+            errors = _cut(errors, whole, size)
+        if waiting:
+            count = len(waiting)
+            yield _batch(position, waiting, [source] * count, range(position + 1, position + 1 + count), errors)
 
-    def _batch(self, position: int, columns: Columns, start: int) -> LogBatch:
-        """Return the lines from `start` up to a whole batch, without blank lines."""
-        stop = start + self.batch_lines
-        raw = columns.raw[start:stop]
-        files = self.sources
-        errors = {at - start: reason for at, reason in columns.errors.items() if start <= at < stop}
-        sources = [files[0]] * len(raw) if len(files) == 1 else [files[i] for i in columns.sources[start:stop]]
-        offsets = columns.offsets[start:stop]
-        if b"" in raw:
-            kept = [place for place, line in enumerate(raw) if line or place in errors]
-            errors = {new: errors[old] for new, old in enumerate(kept) if old in errors}
-            raw = [raw[place] for place in kept]
-            sources = [sources[place] for place in kept]
-            offsets = [offsets[place] for place in kept]
-        return LogBatch(position, raw, sources, offsets, errors)
+    def _many_files(self) -> Iterator[LogBatch]:
+        files = [TopicFile(order, read_blocks(one.path, self._progress)) for order, one in enumerate(self.sources)]
+        size = self.batch_lines
+        position = 0
+        waiting = Columns()
+        for columns in merge(files):
+            waiting.extend(columns.raw, columns.sources, columns.offsets, columns.errors)
+            whole = waiting.take(len(waiting.raw) // size * size)
+            sources = [self.sources[source] for source in whole.sources]
+            for start in range(0, len(whole.raw), size):
+                cut = slice(start, start + size)
+                errors = _cut(whole.errors, start, size)
+                yield _batch(position, whole.raw[cut], sources[cut], whole.offsets[cut], errors)
+                position += size
+        if waiting.raw:
+            sources = [self.sources[source] for source in waiting.sources]
+            yield _batch(position, waiting.raw, sources, waiting.offsets, waiting.errors)
+
+
+def _cut(errors: dict[int, str], start: int, size: int) -> dict[int, str]:
+    """Return the errors at the `size` places from `start`, by their place from there."""
+    return {place - start: reason for place, reason in errors.items() if start <= place < start + size}
+
+
+def _batch(
+    position: int, raw: list[bytes], sources: list[LogSource], offsets: Sequence[int], errors: dict[int, str]
+) -> LogBatch:
+    """Return a batch of these lines without the blank ones; a line with an error is never blank."""
+    if b"" in raw:
+        kept = [place for place, line in enumerate(raw) if line or place in errors]
+        errors = {new: errors[old] for new, old in enumerate(kept) if old in errors}
+        raw = [raw[place] for place in kept]
+        sources = [sources[place] for place in kept]
+        offsets = [offsets[place] for place in kept]
+    return LogBatch(position, raw, sources, offsets, errors)
 
 
 def find_sources(path: Path) -> tuple[LogSource, ...]:

@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -12,6 +13,9 @@ from infra.logs.files import Progress, read_blocks
 from infra.logs.reader import LogSource, find_sources
 from schemas.codec import Refused, decode
 from schemas.events import TOPIC_OF, Event
+
+# The name of each type of event in JSON.
+KINDS: Final = {kind: str(kind.__struct_config__.tag) for kind in TOPIC_OF}
 
 
 class BadLine(Struct, frozen=True):
@@ -70,7 +74,7 @@ def _validate_file(source: LogSource, at_max: int, report: LogReport, progress: 
                 report.bad += 1
                 yield BadLine(source.name, line_number, event.path, event.reason)
                 continue
-            report.kinds[type(event).__struct_config__.tag] += 1  # type: ignore[index]
+            report.kinds[KINDS[type(event)]] += 1
             if event.at < latest:
                 report.late += 1
                 report.late_ms_max = max(report.late_ms_max, latest - event.at)
