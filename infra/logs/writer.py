@@ -63,7 +63,7 @@ class LogWriter:
     def write_raw(self, topic: str, lines: Iterable[bytes]) -> None:
         """Append lines as they are, without newlines, for a topic of schemas.events.TOPICS."""
         file = self._file(topic if self.is_folder else "")
-        file.writelines(line + b"\n" for line in lines)
+        file.write(b"".join(line + b"\n" for line in lines))
 
     def _file(self, topic: str) -> BinaryIO:
         if topic not in self._files:

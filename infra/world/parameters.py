@@ -1,0 +1,45 @@
+"""How large a simulated world is and how its people behave."""
+
+from typing import Annotated, Final
+
+from msgspec import Meta, Struct
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+Share = Annotated[float, Meta(ge=0, le=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class WorldParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes, rates and shares of a world; the defaults are the demo's. Everybody both reads and writes."""
+
+    seed: int = 20260105
+    people: Annotated[int, Meta(ge=2, le=10_000_000)] = 300
+    days: Positive = 3.0
+    start_ms: Annotated[int, Meta(ge=0)] = 1_767_571_200_000  # Monday 5 January 2026, 00:00 UTC
+    posts_per_person_day: Positive = 3.2  # originals; reposts, replies and quotes come of what people do
+    sessions_per_person_day: Positive = 0.9
+    requests_per_session: Annotated[int, Meta(ge=1, le=20)] = 2  # at most
+    slate: Annotated[int, Meta(ge=1, le=100)] = 20  # posts shown a request
+    follows_per_person: Positive = 22.0
+    # Feed requests before this day are left out of the log; what was served and done then is always in it.
+    requests_from_day: Annotated[float, Meta(ge=0)] = 0.0
+    # How the logging policy fills a slate; the rest is drawn at random from all eligible posts.
+    followed_share: Share = 0.55
+    popular_share: Share = 0.20
+    string_id_share: Share = 0.0  # people whose ids, and whose posts' ids, are strings
+    video_share: Share = 0.16
+    photo_share: Share = 0.25
+    deleted_share: Share = 0.02
+    spam_people_share: Share = 0.02
+    nsfw_people_share: Share = 0.02
+    subscriber_people_share: Share = 0.05
+    focus: Share = 0.5  # how much of a session's attention its topic of the hour takes
+
+
+PRESETS: Final[dict[str, WorldParameters]] = {
+    "demo": WorldParameters(requests_from_day=2.0),
+    "small": WorldParameters(people=40, days=1.0, follows_per_person=8.0),
+    "large": WorldParameters(people=5_000, days=7.0, follows_per_person=60.0),
+}
