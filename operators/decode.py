@@ -54,13 +54,18 @@ class Ownership:
 
 @dataclass(slots=True)
 class Poll:
-    """A decoded poll. `post_origins` are the places of `post_events`; `clock_ms` is its latest event time."""
+    """A decoded poll.
+
+    `post_origins` are the places of `post_events`; `served` is what a recorded log says was shown, which training reads
+    and a feed does not; `clock_ms` is the latest event time.
+    """
 
     post_events: list[PostEvent] = field(default_factory=list)
     post_origins: list[Origin] = field(default_factory=list)
     actions: Actions | None = None
     graph: list[GraphEvent] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     events: int = 0
     clock_ms: int = 0
@@ -106,7 +111,9 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             poll.post_origins.append(_origin(raw, index))
         elif kind is FeedRequest:
             _take_request(poll, event, _origin(raw, index), raw.read_at_s, parameters, ownership)  # type: ignore[arg-type]
-        elif kind is not Served:
+        elif kind is Served:
+            poll.served.append(event)  # type: ignore[arg-type]
+        else:
             poll.graph.append(event)  # type: ignore[arg-type]
     events: list[Event] = [event for event in decoded if not isinstance(event, Refused)]
     poll.events = len(events)

@@ -16,6 +16,11 @@ NO_KEYS: Keys = np.empty(0, np.uint64)
 NO_KEYS.flags.writeable = False
 
 
+def no_keys() -> Keys:
+    """Return the empty set; dataclasses want a factory for it."""
+    return NO_KEYS
+
+
 def keys_of(ids: Sequence[Id]) -> Keys:
     """Return the keys of ids, uint64[n]; integers, the usual case, go through a C loop."""
     try:

@@ -1,6 +1,7 @@
 """The slate: from ranked candidates to the feed of one viewer, and what serving it leaves behind."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -35,14 +36,15 @@ def make_feed(ranked: Ranked, viewers: ViewerPartition) -> tuple[Feed, Served]:
     query, accounting = ranked.query, ranked.accounting
     query = replace(query, served=viewers.served(query.request.viewer, query.at_ms))
     table, kept = run_filters(AT_THE_SLATE, query, ranked.table, accounting)
-    if ranked.probabilities is None:
+    probabilities = None if ranked.probabilities is None else ranked.probabilities[kept]
+    if probabilities is None:
         # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
         chosen, scores = np.argsort(-table.created_ms, kind="stable"), None
     else:
-        scores = score(query, table, ranked.probabilities[kept])
+        scores = score(query, table, probabilities)
         chosen = best_first(scores.score, table)
     chosen = _select(query, table, scores, chosen, accounting)
-    feed = _feed(ranked, query, table, scores, chosen, None if scores is None else ranked.probabilities[kept])
+    feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
     viewers.remember_served(query.request.viewer, query.at_ms, table.post[chosen].tolist())
     posts = tuple(item.post for item in feed.items)
@@ -67,9 +69,8 @@ def _select(
     for last in POST_SELECTION:
         view = table.take(chosen)
         values = np.zeros(len(chosen)) if scores is None else scores.score[chosen]
-        keep = attempt(
-            query, f"filter.{last.name}", lambda f=last, t=view, s=values: f.keeps(t, s), np.arange(len(chosen))
-        )
+        everything = np.arange(len(chosen))
+        keep = attempt(query, f"filter.{last.name}", partial(last.keeps, view, values), everything)
         accounting.drop(last.name, last.rule, np.delete(view.post, keep))
         accounting.count(last.name, len(chosen), len(keep))
         chosen = chosen[keep]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 class RawPoll:
     """Lines or messages in order, as columns of one length.
 
-    A poll that holds feed requests ends with them: no other event follows a request within a poll. So whatever a flow
-    does poll by poll is done in the order of the log. `errors` maps a place in the columns to what is wrong with it
+    No other event follows a request within a poll: a recorded log is cut after each. So whatever a flow does poll by
+    poll is done in the order of the log. `errors` maps a place in the columns to what is wrong with it
     before any decoding; `read_at_s` is `time.perf_counter()` when the poll was read, `at_max` the latest event time
     (milliseconds) accepted then.
     """

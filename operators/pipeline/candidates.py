@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from models.inputs import Candidates
 from operators.keys import Keys, Mask
 
 # What a source is called in feeds; the number is the one in the column `source`.
@@ -56,6 +57,17 @@ class CandidateTable:
         if isinstance(chosen, np.ndarray) and chosen.dtype == np.bool_ and chosen.all():
             return self
         return CandidateTable(*(getattr(self, one.name)[chosen] for one in fields(self)))
+
+    def rank_columns(self) -> Candidates:
+        """Return the table as the ranker takes it."""
+        return Candidates(
+            post=self.rank_post,
+            author=self.rank_author,
+            terms=self.rank_terms,
+            created_ms=self.created_ms,
+            followed=self.rank_author_followed,
+            has_video=self.has_video,
+        )
 
     @property
     def original(self) -> Keys:

@@ -23,17 +23,17 @@ def drop_duplicates(_query: Query, table: CandidateTable) -> Mask:
 
 def core_data_hydration(_query: Query, table: CandidateTable) -> Mask:
     """Drop a post whose author is unknown; blank text is allowed since August."""
-    return table.author != 0
+    return np.not_equal(table.author, 0)
 
 
 def age(query: Query, table: CandidateTable) -> Mask:
     """Drop a post older than `filters.age_s`."""
-    return table.created_ms >= query.at_ms - query.parameters.filters.age_s * 1000
+    return np.greater_equal(table.created_ms, query.at_ms - query.parameters.filters.age_s * 1000)
 
 
 def self_tweet(query: Query, table: CandidateTable) -> Mask:
     """Drop the viewer's own posts."""
-    return table.author != np.uint64(query.request.viewer)
+    return np.not_equal(table.author, np.uint64(query.request.viewer))
 
 
 def oon_retweet_reply(_query: Query, table: CandidateTable) -> Mask:
@@ -78,7 +78,7 @@ def viewer_muted_keyword(_query: Query, table: CandidateTable) -> Mask:
 
 
 def author_socialgraph(query: Query, table: CandidateTable) -> Mask:
-    """Drop when the author is muted, blocked or blocking, the quoted author blocked or blocking, the reposted blocked."""
+    """Drop when the author is muted, blocked or blocking, the quoted one blocked or blocking, the reposted blocked."""
     relations = query.relations
     blocked, blocked_by = relations.blocked, relations.blocked_by
     drop = contains(relations.muted, table.author) | contains(blocked, table.author)

@@ -1,8 +1,11 @@
 """How a stage is run: accounted for, explained where asked, and passed over where it fails (x-algorithm.md 1.1)."""
 
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -19,11 +22,12 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Accounting:
-    """What each stage was given and kept; with `explain`, the posts each removed as well (stage, rule, posts)."""
+    """What each stage was given, kept and took; with `explain`, the posts each removed as well (stage, rule, posts)."""
 
     explain: bool
     stages: list[StageCount] = field(default_factory=list)
     dropped: list[tuple[str, str, Keys]] = field(default_factory=list)
+    durations_s: dict[str, float] = field(default_factory=dict)
 
     def count(self, stage: str, given: int, kept: int) -> None:
         """Account for a stage."""
@@ -33,6 +37,17 @@ class Accounting:
         """Remember what a stage removed, where the request asks to explain."""
         if self.explain and len(posts):
             self.dropped.append((stage, rule, posts))
+
+    def timed(self, stage: str, duration_s: float) -> None:
+        """Note how long a stage took, in seconds."""
+        self.durations_s[stage] = duration_s
+
+    @contextmanager
+    def timing(self, stage: str) -> Iterator[None]:
+        """Time what is done inside."""
+        start_s = time.perf_counter()
+        yield
+        self.timed(stage, time.perf_counter() - start_s)
 
 
 def attempt(query: Query, component: str, work: Callable[[], T], fallback: T) -> T:
@@ -50,7 +65,7 @@ def run_filters(
 ) -> tuple[CandidateTable, Mask]:
     """Run filters in their order; return the rows kept and the mask over the rows given.
 
-    A mask is computed over the whole table and counted over the rows still alive. The rows are taken out before a filter
+    A mask is computed over the whole table and counted over the rows still alive. Rows are taken out before a filter
     that compares rows with each other, and at the end: taking out costs more than most rules do.
     """
     given = len(table)
@@ -62,7 +77,7 @@ def run_filters(
         if one.compares_rows and not alive.all():
             table, survivors = table.take(alive), survivors[alive]
             alive = np.ones(len(table), np.bool_)
-        keep = attempt(query, f"filter.{one.name}", lambda f=one, t=table: _mask(f, query, t), None)
+        keep = attempt(query, f"filter.{one.name}", partial(_mask, one, query, table), None)
         if keep is None:
             continue
         before = int(alive.sum())

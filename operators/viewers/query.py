@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from models.inputs import Context
-from operators.keys import NO_KEYS, Keys
+from operators.keys import Keys, no_keys
 from operators.parameters import Parameters
 from operators.viewers.relations import Relations
 from schemas.events import FeedRequest
@@ -44,7 +44,7 @@ class Query:
     relations: Relations
     seen: Keys
     engaged: Keys
-    served: Keys = NO_KEYS
+    served: Keys = field(default_factory=no_keys)
     degraded: list[str] = field(default_factory=list)
 
     @property

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from operators.keys import NO_KEYS, Keys, with_key, without_key
+from operators.keys import Keys, no_keys, with_key, without_key
 from operators.text import token_hashes
 from schemas.events import Block, Follow, Mute, MuteKeyword, Profile, Subscribe
 from schemas.ids import key_of
@@ -12,12 +12,12 @@ from schemas.ids import key_of
 class Relations:
     """Sorted sets of author keys, and facts of the account; values are replaced, never changed in place."""
 
-    followed: Keys = NO_KEYS
-    followed_by: Keys = NO_KEYS
-    blocked: Keys = NO_KEYS
-    blocked_by: Keys = NO_KEYS
-    muted: Keys = NO_KEYS
-    subscribed: Keys = NO_KEYS
+    followed: Keys = field(default_factory=no_keys)
+    followed_by: Keys = field(default_factory=no_keys)
+    blocked: Keys = field(default_factory=no_keys)
+    blocked_by: Keys = field(default_factory=no_keys)
+    muted: Keys = field(default_factory=no_keys)
+    subscribed: Keys = field(default_factory=no_keys)
     keywords: dict[str, Keys] = field(default_factory=dict)
     account_created_ms: int | None = None
     followers: int = 0

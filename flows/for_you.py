@@ -1,0 +1,163 @@
+"""The For You dataflow: posts, engagements, graph changes and feed requests in; ranked, explained feeds out.
+
+    source ─▶ decode ─▶ posts ─▶ viewers ─▶ candidates ─▶ filter ─▶ rank ─▶ slate ─▶ feeds, served
+                 └───────┴──▶ dead letters              (live posts)      (threads)
+
+One worker, one source: Bytewax takes each poll through the whole chain before it asks for the next, so what a request
+sees is what the log says before it (docs/decisions/0001-one-chain.md). Source, sinks and state come from outside.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.inputs import Source
+from bytewax.operators import StatefulBatchLogic
+from bytewax.outputs import Sink
+
+from models.phoenix import Phoenix
+from operators.decode import Ownership, Poll, dead_letter, decode
+from operators.parameters import Parameters
+from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.filters import PRE_SCORING
+from operators.pipeline.runner import Accounting, run_filters
+from operators.pipeline.sources import gather
+from operators.ranking import Ranker, RankLogic
+from operators.slate import Ranked, make_feed
+from operators.state import State
+from operators.viewers.partition import ViewerBatch
+from operators.viewers.query import Query
+from schemas.codec import Refused
+from schemas.events import Served
+from schemas.feeds import DeadLetter, Feed
+from schemas.polls import RawPoll
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Where a flow's outputs go: `Answer` items, and dead letters."""
+
+    answers: Sink[Any]
+    dead_letters: Sink[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A feed, what was served with it, the place of its request in its topic, and the seconds each stage took."""
+
+    feed: Feed
+    served: Served
+    offset: int
+    durations_s: dict[str, float]
+
+
+@dataclass(slots=True)
+class Hydrated:
+    """A query with its candidates on the way to the ranker."""
+
+    query: Query
+    table: CandidateTable
+    accounting: Accounting
+
+
+class _Owned(StatefulBatchLogic[Any, Any, None]):
+    """A step that owns a part of the state: hands it every batch, in order."""
+
+    def __init__(self, apply: Callable[[Any], Iterable[Any]]) -> None:
+        self._apply = apply
+
+    def on_batch(self, values: list[Any]) -> tuple[list[Any], bool]:
+        return [out for value in values for out in self._apply(value)], self.RETAIN
+
+    def snapshot(self) -> None:
+        return
+
+
+class ForYou:
+    """The work of each step, over one state, model and set of parameters."""
+
+    def __init__(
+        self, state: State, phoenix: Phoenix, ranker: Ranker, parameters: Parameters, ownership: Ownership
+    ) -> None:
+        self.state = state
+        self.phoenix = phoenix
+        self.ranker = ranker
+        self.parameters = parameters
+        self.ownership = ownership
+        self.events = 0
+
+    def decode(self, raw: RawPoll) -> Poll:
+        """Decode a poll."""
+        poll = decode(raw, self.parameters, self.ownership)
+        self.events += poll.events
+        return poll
+
+    def update_posts(self, poll: Poll) -> Iterable[Poll]:
+        """Apply a poll's posts, and tell its engagements who wrote the posts and what they are about."""
+        posts = self.state.posts
+        for refusal in posts.apply(poll.post_events, poll.clock_ms):
+            place = next(i for i, event in enumerate(poll.post_events) if event is refusal.event)
+            poll.dead_letters.append(dead_letter(poll.post_origins[place], Refused(refusal.reason, refusal.path)))
+        if poll.actions is not None:
+            authors, terms = posts.table.resolve(poll.actions.post)
+            known = poll.actions.author
+            poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
+        return [poll]
+
+    def by_partition(self, poll: Poll) -> list[tuple[str, tuple[int, ViewerBatch]]]:
+        """Return what each viewer partition gets of a poll."""
+        return [(str(number), (number, batch)) for number, batch in poll.by_partition(self.ownership).items()]
+
+    def update_viewers(self, item: tuple[int, ViewerBatch]) -> Iterable[Query]:
+        """Apply a partition's engagements and graph changes; hydrate its requests."""
+        partition, batch = item
+        return self.state.viewers(partition).apply(batch)
+
+    def candidates(self, query: Query) -> Hydrated:
+        """Gather and hydrate the candidates of a query from the live posts."""
+        accounting = Accounting(explain=query.request.event.explain)
+        accounting.timed("queue", time.perf_counter() - query.request.read_at_s)
+        with accounting.timing("candidates"):
+            table = gather(query, self.state.posts, self.phoenix, accounting)
+        return Hydrated(query, table, accounting)
+
+    def filter(self, hydrated: Hydrated) -> Hydrated:
+        """Run the pre-scoring filters."""
+        with hydrated.accounting.timing("filter"):
+            hydrated.table, _ = run_filters(PRE_SCORING, hydrated.query, hydrated.table, hydrated.accounting)
+        return hydrated
+
+    def rank(self, hydrated: Hydrated) -> None:
+        """Hand candidates to the ranker's threads."""
+        self.ranker.submit(hydrated.query, hydrated.table, hydrated.accounting, self.state.posts.names)
+
+    def slate(self, ranked: Ranked) -> Answer:
+        """Make the feed, and remember it as served."""
+        query, accounting = ranked.query, ranked.accounting
+        with accounting.timing("slate"):
+            feed, served = make_feed(ranked, self.state.viewers(query.partition))
+        accounting.timed("request", time.perf_counter() - query.request.read_at_s)
+        return Answer(feed, served, query.request.origin.offset, accounting.durations_s)
+
+
+def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:
+    """Return the dataflow of one instance."""
+    flow = Dataflow("for_you")
+    polls = op.input("source", flow, source)
+    decoded = op.key_on("decode", op.map("decode_poll", polls, job.decode), lambda _poll: "posts")
+    posts = op.key_rm("posts", op.stateful_batch("posts_step", decoded, lambda _: _Owned(job.update_posts)))
+
+    dead_letters: op.KeyedStream[DeadLetter] = op.flat_map("dead_letters", posts, lambda poll: poll.dead_letters)
+    op.output("dead_letters_out", dead_letters, sinks.dead_letters)
+
+    batches = op.flat_map("by_partition", posts, job.by_partition)
+    queries = op.key_rm("queries", op.stateful_batch("viewers", batches, lambda _: _Owned(job.update_viewers)))
+    hydrated = op.map("candidates", queries, job.candidates)
+    filtered = op.key_on("filtered", op.map("filter", hydrated, job.filter), lambda _: "rank")
+    ranked = op.key_rm("ranked", op.stateful_batch("rank", filtered, lambda _: RankLogic(job.ranker, job.rank)))
+    answers = op.map("slate", ranked, job.slate)
+    op.output("answers", answers, sinks.answers)
+    return flow

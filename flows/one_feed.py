@@ -1,0 +1,84 @@
+"""One feed for one viewer at one time, from a recorded log."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from flows.for_you import Answer, ForYou, Sinks, for_you
+from infra.logs.reader import LogReader
+from infra.polls import REQUEST_MARK, EachSink, PollSource, polls_of, run
+from models.phoenix import Phoenix
+from operators.decode import Ownership
+from operators.parameters import Parameters
+from operators.posts.build import live_posts
+from operators.ranking import Ranker
+from operators.state import MemoryState
+from schemas.codec import Refused, decode, encode
+from schemas.events import FeedRequest
+from schemas.feeds import Feed
+from schemas.ids import Id
+from schemas.polls import RawPoll
+
+OWN_REQUEST = "run_flow.py feed"
+
+
+def one_feed(
+    log: Path,
+    checkpoint: Path,
+    parameters: Parameters,
+    viewer: Id,
+    at_ms: int | None,
+    explain: bool,
+    limit: int | None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Feed:
+    """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
+
+    Of the log's requests only the viewer's own count: what they served is remembered. Raises LogRefused and
+    CheckpointRefused.
+    """
+    phoenix = Phoenix.load(checkpoint)
+    state = MemoryState(parameters, live_posts(parameters, phoenix))
+    ranker = Ranker(phoenix, threads=1, in_work_max=1)
+    answers: list[Answer] = []
+    job = ForYou(state, phoenix, ranker, parameters, Ownership())
+    polls = _until(LogReader(log), viewer, at_ms, explain, limit, progress)
+    run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(lambda _letters: None))))
+    ranker.close()
+    return answers[-1].feed
+
+
+def _until(
+    reader: LogReader,
+    viewer: Id,
+    at_ms: int | None,
+    explain: bool,
+    limit: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Iterator[RawPoll]:
+    """Yield a log up to a time, without the requests of others, and then the request."""
+    last_ms, at_max = 0, 0
+    for poll in polls_of(reader):
+        if progress is not None:
+            progress(reader.bytes_read, reader.bytes_total)
+        kept: list[int] = []
+        for index, line in enumerate(poll.raw):
+            try:
+                event = decode(line, poll.at_max)
+            except Refused:
+                continue
+            if at_ms is not None and event.at > at_ms:
+                continue
+            last_ms, at_max = max(last_ms, event.at), poll.at_max
+            if REQUEST_MARK not in line or (isinstance(event, FeedRequest) and event.viewer == viewer):
+                kept.append(index)
+        yield RawPoll(
+            raw=[poll.raw[index] for index in kept],
+            topics=[poll.topics[index] for index in kept],
+            partitions=[0] * len(kept),
+            offsets=[poll.offsets[index] for index in kept],
+            read_at_s=poll.read_at_s,
+            at_max=poll.at_max,
+        )
+    at = last_ms if at_ms is None else at_ms
+    request = FeedRequest(at=at, request=OWN_REQUEST, viewer=viewer, limit=limit, explain=explain)
+    yield RawPoll([encode(request)], ["feed-requests"], [0], [0], 0.0, max(at, at_max))

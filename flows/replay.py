@@ -1,0 +1,216 @@
+"""Replay a recorded log through the For You dataflow: one instance in this process, or several in processes of their own."""
+
+import hashlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+import msgspec
+from msgspec import Struct
+
+from flows.for_you import Answer, ForYou, Sinks, for_you
+from infra.latency import Latencies
+from infra.logs.reader import LogReader
+from infra.polls import EachSink, PollSource, polls_of, run
+from models.phoenix import Phoenix
+from operators.decode import Ownership
+from operators.parameters import Parameters
+from operators.posts.build import live_posts
+from operators.ranking import Ranker
+from operators.state import MemoryState
+from schemas.codec import encode
+from schemas.feeds import DeadLetter, Feed
+from schemas.polls import RawPoll
+
+FEEDS: Final = "feeds.jsonl"
+SERVED: Final = "served.jsonl"
+DEAD_LETTERS: Final = "dead-letters.jsonl"
+SUMMARY: Final = "summary.json"
+# Requests in work for each thread: one being ranked, one waiting so that the thread never idles.
+IN_WORK_PER_THREAD: Final = 2
+
+
+class StageTotal(Struct):
+    """What a stage was given and kept over all feeds."""
+
+    given: int = 0
+    kept: int = 0
+
+
+class Summary(Struct):
+    """What happened in a replay."""
+
+    events: int = 0
+    feeds: int = 0
+    items: int = 0
+    in_network_items: int = 0
+    live_posts: int = 0
+    viewers: int = 0
+    wall_s: float = 0.0
+    model: str = ""
+    dead_letters: dict[str, int] = {}
+    degraded: dict[str, int] = {}
+    sources: dict[str, int] = {}
+    stages: dict[str, StageTotal] = {}
+    latency: list[dict[str, float | str]] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What to replay, with what, and where to."""
+
+    log: Path
+    out: Path
+    checkpoint: Path
+    parameters: Parameters
+    ownership: Ownership = Ownership()
+    threads: int = min(2, os.cpu_count() or 1)
+
+
+class Outputs:
+    """Files of one instance's outputs, and the summary of them.
+
+    With `offsets` each feed's line begins with the place of its request, for merging instances; see `merge`.
+    """
+
+    def __init__(self, out: Path, offsets: bool) -> None:
+        out.mkdir(parents=True, exist_ok=True)
+        self._out = out
+        self._offsets = offsets
+        self.summary = Summary()
+        self._latencies = Latencies()
+        self._counts: dict[str, Counter[str]] = {"dead_letters": Counter(), "degraded": Counter(), "sources": Counter()}
+
+    def __enter__(self) -> Self:
+        self._feeds: BinaryIO = (self._out / FEEDS).open("wb")
+        self._served: BinaryIO = (self._out / SERVED).open("wb")
+        self._dead_letters: BinaryIO = (self._out / DEAD_LETTERS).open("wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in (self._feeds, self._served, self._dead_letters):
+            file.close()
+        summary = self.summary
+        summary.dead_letters = dict(self._counts["dead_letters"].most_common())
+        summary.degraded = dict(self._counts["degraded"].most_common())
+        summary.sources = dict(self._counts["sources"].most_common())
+        summary.latency = self._latencies.table()
+        (self._out / SUMMARY).write_bytes(msgspec.json.format(encode(summary), indent=2))
+
+    def answers(self, answers: list[Answer]) -> None:
+        """Write feeds and served posts."""
+        for answer in answers:
+            mark = b"%d\t" % answer.offset if self._offsets else b""
+            self._feeds.write(mark + encode(answer.feed) + b"\n")
+            self._served.write(mark + encode(answer.served) + b"\n")
+            self._sum_up(answer.feed)
+            for stage, duration_s in answer.durations_s.items():
+                self._latencies.observe(stage, duration_s)
+
+    def dead_letters(self, letters: list[DeadLetter]) -> None:
+        """Write dead letters."""
+        for letter in letters:
+            self._dead_letters.write(encode(letter) + b"\n")
+            self._counts["dead_letters"][f"{letter.path}: {letter.reason}"] += 1
+
+    def _sum_up(self, feed: Feed) -> None:
+        summary = self.summary
+        summary.feeds += 1
+        summary.items += len(feed.items)
+        summary.model = feed.model
+        self._counts["degraded"].update(feed.degraded)
+        for item in feed.items:
+            summary.in_network_items += item.in_network
+            self._counts["sources"][item.source] += 1
+        for stage in feed.stages:
+            total = summary.stages.setdefault(stage.stage, StageTotal())
+            total.given += stage.given
+            total.kept += stage.kept
+
+
+def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> Summary:
+    """Replay a log as one instance; return what happened, which also lies beside the feeds in `out`.
+
+    `progress` is told the bytes read and the bytes of the log. Raises LogRefused and CheckpointRefused.
+    """
+    reader = LogReader(what.log)
+    phoenix = Phoenix.load(what.checkpoint)
+    phoenix.warm_up(what.parameters.selection.candidates_max)
+    state = MemoryState(what.parameters, live_posts(what.parameters, phoenix))
+    ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
+    job = ForYou(state, phoenix, ranker, what.parameters, what.ownership)
+    with Outputs(what.out, offsets=what.ownership.instances > 1) as outputs:
+        source = PollSource(_told(polls_of(reader), reader, progress), ranker.ready)
+        # Every instance refuses the same lines; the first one writes them down.
+        letters = outputs.dead_letters if what.ownership.instance == 0 else _ignore
+        start_s = time.perf_counter()
+        run(for_you(job, source, Sinks(EachSink(outputs.answers), EachSink(letters))))
+        ranker.close()
+        summary = outputs.summary
+        summary.wall_s = time.perf_counter() - start_s
+        summary.events = job.events
+        summary.live_posts = len(state.posts.table)
+        summary.viewers = sum(len(one) for one in state.viewer_partitions.values())
+    return summary
+
+
+def _ignore(_letters: list[DeadLetter]) -> None:
+    return
+
+
+def _told(
+    polls: Iterator[RawPoll], reader: LogReader, progress: Callable[[int, int], None] | None
+) -> Iterator[RawPoll]:
+    for poll in polls:
+        if progress is not None:
+            progress(reader.bytes_read, reader.bytes_total)
+        yield poll
+
+
+def merge(parts: list[Path], out: Path) -> None:
+    """Merge the outputs of instances into one: feeds in the order of their requests, as one instance writes them."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (FEEDS, SERVED):
+        lines = [line for part in parts for line in (part / name).read_bytes().splitlines(keepends=True)]
+        lines.sort(key=lambda line: int(line[: line.index(b"\t")]))
+        (out / name).write_bytes(b"".join(line[line.index(b"\t") + 1 :] for line in lines))
+    (out / DEAD_LETTERS).write_bytes((parts[0] / DEAD_LETTERS).read_bytes())
+
+
+def digest(out: Path) -> str:
+    """Return the SHA-256 of a replay's feeds."""
+    return hashlib.sha256((out / FEEDS).read_bytes()).hexdigest()
+
+
+def merged_summary(parts: list[Path]) -> Summary:
+    """Return the summary of instances taken together; latencies are those of the slowest instance by request p99."""
+    summaries = [msgspec.json.decode((part / SUMMARY).read_bytes(), type=Summary) for part in parts]
+    first = summaries[0]
+    total = Summary(
+        events=first.events, live_posts=first.live_posts, model=first.model, dead_letters=first.dead_letters
+    )
+    for one in summaries:
+        total.feeds += one.feeds
+        total.items += one.items
+        total.in_network_items += one.in_network_items
+        total.viewers += one.viewers
+        total.wall_s = max(total.wall_s, one.wall_s)
+        total.degraded = dict(Counter(total.degraded) + Counter(one.degraded))
+        total.sources = dict(Counter(total.sources) + Counter(one.sources))
+        for stage, counts in one.stages.items():
+            stage_total = total.stages.setdefault(stage, StageTotal())
+            stage_total.given += counts.given
+            stage_total.kept += counts.kept
+    total.latency = max((one.latency for one in summaries), key=_request_p99)
+    return total
+
+
+def _request_p99(latency: list[dict[str, float | str]]) -> float:
+    return next((float(row["latency_ms_p99"]) for row in latency if row["stage"] == "request"), 0.0)

@@ -1,0 +1,171 @@
+"""What people look at: a feed with its reasons, and tables of what happened."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from flows.replay import Summary
+from infra.logs.reader import LogReader
+from schemas.codec import Refused, decode
+from schemas.events import PostCreated
+from schemas.feeds import Feed, FeedItem
+from schemas.ids import Id
+
+_CREATED: Final = b'"post_created"'
+# Contributions smaller than this share of the largest are left out of the picture; JSON has them all.
+SHOWN_SHARE: Final = 0.02
+
+
+def posts_of(log: Path, wanted: set[Id]) -> dict[Id, PostCreated]:
+    """Return posts of a log by id: feeds carry ids, the log has the texts."""
+    found: dict[Id, PostCreated] = {}
+    for batch in LogReader(log).batches():
+        for line in batch.raw:
+            if _CREATED not in line:
+                continue
+            try:
+                event = decode(line)
+            except Refused:
+                continue
+            if isinstance(event, PostCreated) and event.post in wanted:
+                found.setdefault(event.post, event)
+    return found
+
+
+def related_posts(feeds: Iterable[Feed]) -> set[Id]:
+    """Return the posts whose texts a picture of these feeds needs."""
+    return {post for feed in feeds for item in feed.items for post in (item.post, item.repost_of) if post is not None}
+
+
+def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False) -> RenderableType:
+    """Return a feed as a person reads it; with `explain`, how each score came about and what was dropped why."""
+    table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
+    for name, justify in (("#", "right"), ("score", "right"), ("", "left"), ("post", "left"), ("why", "left")):
+        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for place, item in enumerate(feed.items, 1):
+        table.add_row(
+            str(place),
+            f"{item.score:.4f}",
+            Text("in" if item.in_network else "out", style="green" if item.in_network else "cyan"),
+            _post_text(item, posts),
+            Text(item.why, style="dim"),
+        )
+    parts: list[RenderableType] = [table]
+    if explain:
+        parts += [_explanation(place, item) for place, item in enumerate(feed.items, 1)]
+        parts.append(_dropped(feed))
+    if feed.degraded:
+        parts.append(Text(f"went without: {', '.join(feed.degraded)}", style="red"))
+    when = datetime.fromtimestamp(feed.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return Panel(Group(*parts), title=f"feed of {feed.viewer} at {when} UTC", subtitle=f"model {feed.model}")
+
+
+def _post_text(item: FeedItem, posts: dict[Id, PostCreated]) -> Text:
+    shown = posts.get(item.repost_of if item.repost_of is not None else item.post)
+    text = Text()
+    text.append(f"@{item.author} ", style="bold")
+    if item.repost_of is not None:
+        text.append(f"reposted {'@' + str(shown.author) if shown else ''} ", style="dim")
+    text.append(shown.text if shown and shown.text else f"post {item.post}")
+    if shown and shown.topics:
+        text.append(f"  #{' #'.join(shown.topics)}", style="blue")
+    return text
+
+
+def _explanation(place: int, item: FeedItem) -> RenderableType:
+    told = item.explanation
+    if told is None:
+        return Text("")
+    largest = max((abs(value) for value in told.contributions.values()), default=0.0)
+    parts = [
+        f"{name} {told.probabilities[name]:.3g} → {value:+.4f}"
+        for name, value in sorted(told.contributions.items(), key=lambda pair: -abs(pair[1]))
+        if abs(value) > largest * SHOWN_SHARE
+    ]
+    factors = " ".join(f"× {factor.name} {factor.value:g}" for factor in told.factors)
+    return Text(
+        f"{place:>3}. rank {told.rank_before} → {place}: {', '.join(parts)} = {told.weighted:.4f}, "
+        f"offset {told.offset_score:.4f} {factors} = {item.score:.4f}",
+        style="dim",
+    )
+
+
+def _dropped(feed: Feed) -> RenderableType:
+    table = Table(title="what was dropped, and why", title_justify="left", box=None, header_style="dim")
+    table.add_column("stage")
+    table.add_column("posts", justify="right")
+    table.add_column("rule")
+    for one in feed.dropped:
+        table.add_row(one.stage, str(len(one.posts)), one.rule)
+    return table
+
+
+def summary_picture(summary: Summary) -> RenderableType:
+    """Return the table of what happened in a replay."""
+    return Group(_counts(summary), _stages(summary), _latency(summary), _dead_letters(summary))
+
+
+def _counts(summary: Summary) -> Table:
+    table = Table(title="what happened", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    shares = f"{summary.in_network_items / summary.items:.1%}" if summary.items else "-"
+    rate = f"{summary.events / summary.wall_s:,.0f}/s" if summary.wall_s else "-"
+    for name, value in (
+        ("events in", f"{summary.events:,}"),
+        ("dead letters", f"{sum(summary.dead_letters.values()):,}"),
+        ("feeds out", f"{summary.feeds:,}"),
+        ("posts in them", f"{summary.items:,}"),
+        ("of them in-network", shares),
+        ("live posts at the end", f"{summary.live_posts:,}"),
+        ("viewers known", f"{summary.viewers:,}"),
+        ("time", f"{summary.wall_s:.1f} s, {rate} events"),
+        ("model", summary.model),
+    ):
+        table.add_row(name, value)
+    for name, count in summary.degraded.items():
+        table.add_row(f"feeds without {name}", f"{count:,}", style="red")
+    return table
+
+
+def _stages(summary: Summary) -> Table:
+    table = Table(title="candidates by stage, all feeds", title_justify="left")
+    table.add_column("stage")
+    for name in ("given", "kept", "removed", "a feed"):
+        table.add_column(name, justify="right")
+    for name, total in summary.stages.items():
+        removed = total.given - total.kept
+        mean = f"{removed / summary.feeds:,.1f}" if summary.feeds else "-"
+        table.add_row(name, f"{total.given:,}", f"{total.kept:,}", f"{removed:,}", mean)
+    return table
+
+
+def _latency(summary: Summary) -> Table:
+    table = Table(title="latency by stage, ms", title_justify="left")
+    table.add_column("stage")
+    for name in ("count", "p50", "p90", "p99"):
+        table.add_column(name, justify="right")
+    for row in summary.latency:
+        values = [f"{float(row[f'latency_ms_{p}']):.3f}" for p in ("p50", "p90", "p99")]
+        table.add_row(str(row["stage"]), f"{int(row['count']):,}", *values)
+    return table
+
+
+def _dead_letters(summary: Summary) -> Table:
+    table = Table(title="dead letters by reason", title_justify="left")
+    table.add_column("reason", overflow="fold")
+    table.add_column("count", justify="right")
+    for reason, count in summary.dead_letters.items():
+        table.add_row(reason, f"{count:,}")
+    return table
+
+
+def show(what: RenderableType, console: Console | None = None) -> None:
+    """Print to the terminal."""
+    (console or Console()).print(what)

@@ -1,0 +1,237 @@
+"""Labelled examples from a log, in its order: what was shown, what was known then, and what came of it.
+
+An example opens when a feed is served and takes in the viewer's actions on its posts for a window; nothing that happens
+after it opens goes into its features (x-algorithm.md 3.5). Where a log does not say what was served, an example opens
+with a request: the posts acted on within the window are its positives, posts that others acted on are sampled beside
+them.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from flows.for_you import ForYou
+from infra.logs.reader import LogReader
+from infra.polls import REQUEST_MARK, SERVED_MARK, polls_of
+from models.inputs import TERMS, Context, ExampleBatch
+from operators.decode import Poll
+from operators.keys import Keys, contains, keys_of
+from operators.viewers.query import Origin, Request
+from operators.viewers.relations import Relations
+from schemas.actions import DWELL_TIME
+from schemas.events import FeedRequest, Served
+from schemas.ids import key_of
+
+# An example is closed after half an hour without looking back, the inactivity that ends a session.
+WINDOW_MS: Final = 30 * 60 * 1000
+# Sampled posts come from the latest actions of everybody, so popular ones come up as often as they are acted on.
+RECENT_POSTS: Final = 4096
+
+
+@dataclass(slots=True)
+class Open:
+    """An example that still takes labels."""
+
+    context: Context
+    relations: Relations
+    shown: bool
+    posts: list[int]
+    actions: dict[int, int] = field(default_factory=dict)
+    dwell_s: dict[int, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled example; columns as in `ExampleBatch`, of at most M posts."""
+
+    context: Context
+    post: Keys
+    author: Keys
+    terms: np.ndarray
+    created_ms: np.ndarray
+    followed: np.ndarray
+    has_video: np.ndarray
+    actions: np.ndarray
+    dwell_s: np.ndarray
+    shown: bool
+
+
+class ExampleBuilder:
+    """Follows a log and yields its examples, over the same state that serves feeds."""
+
+    def __init__(self, job: ForYou, posts_max: int, seed: int = 0) -> None:
+        self._job = job
+        self._posts_max = posts_max
+        self._open: dict[int, list[Open]] = {}
+        self._in_order: deque[Open] = deque()
+        self._recent: deque[int] = deque(maxlen=RECENT_POSTS)
+        self._rng = np.random.default_rng(seed)
+        self._served_seen = False
+
+    def take(self, poll: Poll) -> Iterator[Example]:
+        """Take a poll that ends with a request or with what was served; yield the examples it closes."""
+        job = self._job
+        for updated in job.update_posts(poll):
+            self._label(updated)
+            for _, (partition, batch) in job.by_partition(updated):
+                for query in job.state.viewers(partition).apply(batch):
+                    if not self._served_seen:
+                        self._start(query.request.event, query.context, query.relations, posts=None)
+        for served in poll.served:
+            self._served_seen = True
+            self._start_served(served)
+        if poll.clock_ms:
+            yield from self.close(poll.clock_ms - WINDOW_MS)
+
+    def close(self, before_ms: int) -> Iterator[Example]:
+        """Close and yield the examples that opened before this time."""
+        while self._in_order and self._in_order[0].context.at_ms < before_ms:
+            one = self._in_order.popleft()
+            of_viewer = self._open[one.context.key]
+            of_viewer.remove(one)
+            if not of_viewer:
+                del self._open[one.context.key]
+            example = self._finish(one)
+            if example is not None:
+                yield example
+
+    def _start_served(self, served: Served) -> None:
+        job, viewer = self._job, key_of(served.viewer)
+        event = FeedRequest(at=served.at, request=served.request, viewer=served.viewer, surface=served.surface)
+        request = Request(event, viewer, job.parameters, Origin("served", 0, 0), 0.0)
+        query = job.state.viewers_of(viewer, job.ownership.partitions).query(request)
+        self._start(event, query.context, query.relations, keys_of(served.posts).tolist())
+
+    def _start(self, event: FeedRequest, context: Context, relations: Relations, posts: list[int] | None) -> None:
+        one = Open(context, relations, posts is not None, (posts or [])[: self._posts_max])
+        self._open.setdefault(context.key, []).append(one)
+        self._in_order.append(one)
+
+    def _label(self, poll: Poll) -> None:
+        """Enter a poll's actions as labels; the latest example that shows the post takes each."""
+        if poll.actions is None:
+            return
+        columns = zip(
+            poll.actions.slot.view(np.uint64).tolist(),
+            poll.actions.post.tolist(),
+            poll.actions.action.tolist(),
+            poll.actions.undo.tolist(),
+            poll.actions.dwell_s.tolist(),
+            strict=True,
+        )
+        for viewer, post, action, undo, dwell_s in columns:
+            if not undo:
+                self._recent.append(post)
+                self._label_one(viewer, post, action, dwell_s)
+
+    def _label_one(self, viewer: int, post: int, action: int, dwell_s: float) -> None:
+        for one in reversed(self._open.get(viewer, ())):
+            if one.shown and post not in one.posts:
+                continue
+            if not one.shown and post not in one.posts:
+                if len(one.posts) == self._posts_max // 2:
+                    continue
+                one.posts.append(post)
+            one.actions[post] = one.actions.get(post, 0) | 1 << action
+            if action == DWELL_TIME:
+                one.dwell_s[post] = max(dwell_s, one.dwell_s.get(post, 0.0))
+            return
+
+    def _finish(self, one: Open) -> Example | None:
+        posts = np.array(one.posts, np.uint64)
+        if not one.shown:
+            if not len(posts):
+                return None
+            sampled = self._rng.choice(np.array(self._recent, np.uint64), self._posts_max - len(posts))
+            posts = np.concatenate([posts, np.setdiff1d(sampled, posts)])
+        table = self._job.state.posts.table
+        rows = table.rows_of(posts)
+        posts, rows = posts[rows >= 0], rows[rows >= 0]
+        if not len(posts):
+            return None
+        columns = table.gather(rows)
+        actions = np.array([one.actions.get(post, 0) for post in posts.tolist()], np.uint32)
+        return Example(
+            context=one.context,
+            post=posts,
+            author=columns.author,
+            terms=columns.terms,
+            created_ms=columns.created_ms,
+            followed=contains(one.relations.followed, columns.author),
+            has_video=columns.video_ms > 0,
+            actions=actions,
+            dwell_s=np.array([one.dwell_s.get(post, 0.0) for post in posts.tolist()], np.float32),
+            shown=one.shown,
+        )
+
+
+def examples(
+    reader: LogReader,
+    job: ForYou,
+    posts_max: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Example]:
+    """Yield the examples of a log in the order they opened."""
+    builder = ExampleBuilder(job, posts_max)
+    for raw in polls_of(reader, (REQUEST_MARK, SERVED_MARK)):
+        if progress is not None:
+            progress(reader.bytes_read, reader.bytes_total)
+        yield from builder.take(job.decode(raw))
+    yield from builder.close(2**63 - 1)
+
+
+def batches(of: Iterator[Example], size: int, history_max: int, posts_max: int) -> Iterator[ExampleBatch]:
+    """Yield batches of `size` examples, padded to `history_max` groups and `posts_max` posts; a rest is left out."""
+    waiting: list[Example] = []
+    for example in of:
+        waiting.append(example)
+        if len(waiting) == size:
+            yield batch(waiting, history_max, posts_max)
+            waiting.clear()
+
+
+def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
+    """Return examples as one padded batch."""
+    count = len(of)
+
+    def history(name: str, dtype: type, *shape: int) -> np.ndarray:
+        out = np.zeros((count, history_max, *shape), dtype)
+        for row, one in enumerate(of):
+            values = getattr(one.context.history, name)[-history_max:]
+            out[row, : len(values)] = values
+        return out
+
+    def posts(name: str, dtype: type, *shape: int) -> np.ndarray:
+        out = np.zeros((count, posts_max, *shape), dtype)
+        for row, one in enumerate(of):
+            out[row, : len(one.post)] = getattr(one, name)
+        return out
+
+    sizes = np.array([len(one.post) for one in of])
+    valid = np.arange(posts_max) < sizes[:, None]
+    return ExampleBatch(
+        viewer=np.array([one.context.key for one in of], np.uint64),
+        at_ms=np.array([one.context.at_ms for one in of], np.int64),
+        surface=np.array([one.context.surface for one in of], np.uint8),
+        history_post=history("post", np.uint64),
+        history_author=history("author", np.uint64),
+        history_terms=history("terms", np.uint16, TERMS),
+        history_actions=history("actions", np.uint32),
+        history_dwell_s=history("dwell_s", np.float32),
+        history_surface=history("surface", np.uint8),
+        history_at_ms=history("at_ms", np.int64),
+        history_length=np.array([min(len(one.context.history), history_max) for one in of], np.int64),
+        post=posts("post", np.uint64),
+        author=posts("author", np.uint64),
+        terms=posts("terms", np.uint16, TERMS),
+        created_ms=posts("created_ms", np.int64),
+        followed=posts("followed", np.bool_),
+        has_video=posts("has_video", np.bool_),
+        label_actions=posts("actions", np.uint32),
+        label_dwell_s=posts("dwell_s", np.float32),
+        shown=valid & np.array([one.shown for one in of])[:, None],
+        valid=valid,
+    )

@@ -1,0 +1,98 @@
+"""Phoenix on threads: the model never holds up the event loop, and feeds leave in the order requests came."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from bytewax.operators import StatefulBatchLogic
+
+from models.phoenix import Phoenix
+from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.runner import Accounting, attempt
+from operators.posts.names import Names
+from operators.slate import Ranked
+from operators.viewers.query import Query
+
+# How often finished work is looked for: a millisecond of latency at most, 0.02 of a core (measured).
+DRAIN_EVERY: Final = timedelta(milliseconds=1)
+
+
+class Ranker:
+    """Rank on a few threads. `in_work` counts the requests handed in and not yet out again.
+
+    JAX releases the interpreter lock, and two threads with a request each are twice as fast as one batch of two, so
+    there are as many threads as cores to spend.
+    """
+
+    def __init__(self, phoenix: Phoenix, threads: int, in_work_max: int) -> None:
+        self._phoenix = phoenix
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="phoenix")
+        self._in_work_max = in_work_max
+        self._pending: deque[Future[Ranked]] = deque()
+
+    def ready(self) -> bool:
+        """Return whether more requests may come: sources ask before they poll."""
+        return len(self._pending) < self._in_work_max
+
+    def submit(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> None:
+        """Hand in a request."""
+        self._pending.append(self._pool.submit(self._rank, query, table, accounting, names))
+
+    def finished(self, wait: bool = False) -> list[Ranked]:
+        """Return what is done, in the order it was handed in; with `wait`, everything."""
+        done = []
+        while self._pending and (wait or self._pending[0].done()):
+            done.append(self._pending.popleft().result())
+        return done
+
+    def busy(self) -> bool:
+        """Return whether anything is in work."""
+        return bool(self._pending)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._pool.shutdown()
+
+    def _rank(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
+        start_s = time.perf_counter()
+        limit = query.parameters.selection.candidates_max
+        ranked = table.take(slice(0, limit))
+        accounting.count("candidates_max", len(table), len(ranked))
+        probabilities = attempt(
+            query, "phoenix", lambda: self._phoenix.rank(query.context, ranked.rank_columns()), None
+        )
+        accounting.timed("rank", time.perf_counter() - start_s)
+        return Ranked(query, ranked, probabilities, accounting, names, self._phoenix.version)
+
+
+class RankLogic(StatefulBatchLogic[Any, Ranked, None]):
+    """The step around `Ranker`: hands in what comes, drains by a timer, and empties itself at the end of the log."""
+
+    def __init__(self, ranker: Ranker, submit: Callable[[Any], None]) -> None:
+        self._ranker = ranker
+        self._submit = submit
+
+    def on_batch(self, values: list[Any]) -> tuple[list[Ranked], bool]:
+        """Hand in requests; return what is finished."""
+        for value in values:
+            self._submit(value)
+        return self._ranker.finished(), self.RETAIN
+
+    def on_notify(self) -> tuple[list[Ranked], bool]:
+        """Return what is finished."""
+        return self._ranker.finished(), self.RETAIN
+
+    def on_eof(self) -> tuple[list[Ranked], bool]:
+        """Return all the rest."""
+        return self._ranker.finished(wait=True), self.RETAIN
+
+    def notify_at(self) -> datetime | None:
+        """Return when to look again, while anything is in work."""
+        return datetime.now(UTC) + DRAIN_EVERY if self._ranker.busy() else None
+
+    def snapshot(self) -> None:
+        """Return nothing: requests in work are read again after a restart."""
+        return

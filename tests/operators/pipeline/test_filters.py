@@ -1,0 +1,187 @@
+"""Each filter's rule on a table small enough to see (x-algorithm.md 1.2, 1.5)."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.pipeline import filters
+from operators.pipeline.candidates import SIMCLUSTERS, CandidateTable
+from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
+from operators.pipeline.runner import Accounting, run_filters
+from operators.viewers.query import Query
+from operators.viewers.relations import Relations
+from schemas.events import FeedRequest
+from tests.operators.pipeline.tables import NOW_MS, VIEWER, query, table
+
+DAY_MS = 86_400_000
+
+
+def keys(*values: int) -> np.ndarray:
+    return np.array(values, np.uint64)
+
+
+def test_the_order_is_that_of_august() -> None:
+    assert [one.name for one in PRE_SCORING] == [
+        "drop_duplicates", "core_data_hydration", "age", "self_tweet", "oon_retweet_reply", "oon_nsfw_simclusters",
+        "retweet_deduplication", "ineligible_subscription", "previously_seen", "previously_seen_backup",
+        "viewer_muted_keyword", "author_socialgraph", "video",
+    ]  # fmt: skip
+    assert [one.name for one in AT_THE_SLATE] == ["previously_served"]
+
+
+def test_every_filter_states_its_rule() -> None:
+    for one in PRE_SCORING + AT_THE_SLATE:
+        assert one.rule.startswith("Drop")
+        assert one.rule.endswith(".")
+
+
+def test_drop_duplicates_keeps_the_first() -> None:
+    assert filters.drop_duplicates(query(), table(post=[3, 4, 3, 5, 4])).tolist() == [True, True, False, True, False]
+
+
+def test_core_data_hydration() -> None:
+    assert filters.core_data_hydration(query(), table(author=[0, 5])).tolist() == [False, True]
+
+
+def test_age_is_kept_up_to_the_limit() -> None:
+    rows = table(created_ms=[NOW_MS, NOW_MS - 2 * DAY_MS, NOW_MS - 2 * DAY_MS - 1])
+    assert filters.age(query(), rows).tolist() == [True, True, False]
+
+
+def test_self_tweet() -> None:
+    assert filters.self_tweet(query(), table(author=[VIEWER, 8])).tolist() == [False, True]
+
+
+def test_oon_retweet_reply() -> None:
+    rows = table(
+        in_network=[0, 0, 0, 1, 1, 1],
+        is_reply=[0, 1, 0, 1, 0, 1],
+        is_repost=[0, 0, 1, 0, 1, 0],
+        parent_is_live=[1, 1, 1, 1, 1, 0],
+    )
+    assert filters.oon_retweet_reply(query(), rows).tolist() == [True, False, False, True, True, False]
+
+
+def test_oon_nsfw_simclusters_touches_that_source_only() -> None:
+    rows = table(source=[SIMCLUSTERS, SIMCLUSTERS, 0, SIMCLUSTERS], in_network=[0, 1, 0, 0], unsafe_oon=[1, 1, 1, 0])
+    assert filters.oon_nsfw_simclusters(query(), rows).tolist() == [False, True, True, True]
+
+
+def test_retweet_deduplication_is_symmetric() -> None:
+    rows = table(post=[1, 2, 3, 4], is_repost=[1, 0, 1, 0], repost_of=[2, 0, 4, 0])
+    # 1 repeats 2, so 2 goes; 3 repeats 4, so 4 goes: January kept an original that came after its repost.
+    assert filters.retweet_deduplication(query(), rows).tolist() == [True, False, True, False]
+
+
+def test_ineligible_subscription() -> None:
+    rows = table(author=[5, 6, 7], subscribers_only=[1, 1, 0])
+    assert filters.ineligible_subscription(query(Relations(subscribed=keys(6))), rows).tolist() == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("rule", "which"),
+    [
+        (filters.previously_seen, "seen"),
+        (filters.previously_seen_backup, "engaged"),
+        (filters.previously_served, "served"),
+    ],
+)
+def test_related_ids_count_as_known(rule: object, which: str) -> None:
+    rows = table(post=[1, 2, 3, 4], is_repost=[0, 1, 0, 0], repost_of=[0, 50, 0, 0], is_reply=[0, 0, 1, 0],
+                 reply_to=[0, 0, 60, 0])  # fmt: skip
+    asked = query(**{which: [1, 50, 60]})
+    assert rule(asked, rows).tolist() == [False, False, False, True]  # type: ignore[operator]
+    assert rule(query(), rows).tolist() == [True] * 4  # type: ignore[operator]
+
+
+def test_viewer_muted_keyword() -> None:
+    assert filters.viewer_muted_keyword(query(), table(muted=[1, 0])).tolist() == [False, True]
+
+
+def test_author_socialgraph_looks_both_ways() -> None:
+    relations = Relations(muted=keys(1), blocked=keys(2, 5, 6), blocked_by=keys(3, 7))
+    rows = table(
+        author=[1, 2, 3, 4, 4, 4, 4, 4],
+        quote_author=[0, 0, 0, 0, 5, 7, 0, 1],
+        repost_author=[0, 0, 0, 0, 0, 0, 6, 3],
+    )
+    # A muted quoted author and a reposted one who blocks the viewer are not among the rule's cases.
+    keep = [False, False, False, True, False, False, False, True]
+    assert filters.author_socialgraph(query(relations), rows).tolist() == keep
+
+
+def test_served_posts_at_the_bottom_only_when_switched_so() -> None:
+    served = AT_THE_SLATE[0]
+    asked = query()
+    assert served.enable(asked)
+    off = asked.parameters.overridden({"filters.served_every_request": False})
+    assert not served.enable(query(parameters=off))
+    bottom = FeedRequest(at=NOW_MS, request="r", viewer=VIEWER, bottom=True)
+    assert served.enable(query(parameters=off, event=bottom))
+
+
+def test_video_runs_only_where_asked() -> None:
+    video = PRE_SCORING[-1]
+    assert not video.enable(query())
+    asked = query(event=FeedRequest(at=NOW_MS, request="r", viewer=VIEWER, exclude_videos=True))
+    assert video.enable(asked)
+    assert video.keeps(asked, table(has_video=[1, 0])).tolist() == [False, True]
+
+
+def test_the_runner_counts_and_explains_each_drop() -> None:
+    rows = table(post=[1, 1, 2, 3], author=[5, 5, VIEWER, 6])
+    accounting = Accounting(explain=True)
+    kept, mask = run_filters(PRE_SCORING, query(), rows, accounting)
+    assert kept.post.tolist() == [1, 3]
+    assert mask.tolist() == [True, False, False, True]
+    counts = {one.stage: (one.given, one.kept) for one in accounting.stages}
+    assert counts["drop_duplicates"] == (4, 3)
+    assert counts["self_tweet"] == (3, 2)
+    assert counts["author_socialgraph"] == (2, 2)
+    assert [(stage, posts.tolist()) for stage, _, posts in accounting.dropped] == [
+        ("drop_duplicates", [1]),
+        ("self_tweet", [2]),
+    ]
+
+
+def test_deduplication_sees_survivors_only() -> None:
+    # The first form of post 9 is the viewer's own repost: it goes, and must not take the other one with it.
+    rows = table(post=[1, 2], author=[VIEWER, 5], is_repost=[1, 1], repost_of=[9, 9])
+    kept, _ = run_filters(PRE_SCORING, query(), rows, Accounting(explain=False))
+    assert kept.post.tolist() == [2]
+
+
+def breaks(_query: Query, _table: CandidateTable) -> np.ndarray:
+    """Drop nothing, by accident."""
+    raise RuntimeError("broken on purpose")
+
+
+def too_short(_query: Query, rows: CandidateTable) -> np.ndarray:
+    """Drop too much, by accident."""
+    return np.ones(len(rows) - 1, np.bool_)
+
+
+@pytest.mark.parametrize("rule", [breaks, too_short])
+def test_a_failing_filter_is_passed_over_and_named(rule: object) -> None:
+    asked = query()
+    chain = (Filter(rule), Filter(filters.self_tweet))  # type: ignore[arg-type]
+    kept, _ = run_filters(chain, asked, table(author=[VIEWER, 5]), Accounting(explain=False))
+    assert len(kept) == 1
+    assert asked.degraded == [f"filter.{rule.__name__}"]  # type: ignore[attr-defined]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 60))
+def test_filters_only_ever_remove_and_keep_the_order(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = table(
+        post=rng.integers(1, 40, count).tolist() or [],
+        author=rng.integers(0, 12, count).tolist(),
+        is_repost=(rng.random(count) < 0.3).tolist(),
+        repost_of=rng.integers(1, 40, count).tolist(),
+        in_network=(rng.random(count) < 0.5).tolist(),
+    )
+    kept, mask = run_filters(PRE_SCORING, query(seen=[3, 4]), rows, Accounting(explain=False))
+    assert kept.post.tolist() == rows.post[mask].tolist()
+    again, _ = run_filters(PRE_SCORING, query(seen=[3, 4]), kept, Accounting(explain=False))
+    assert again.post.tolist() == kept.post.tolist()
