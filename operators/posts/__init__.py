@@ -1,1 +1,1 @@
-"""Live posts: the table of them and the index that finds the nearest."""
+"""All live posts: their columns, Thunder's in-network look-up and the candidate index over them."""
