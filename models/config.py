@@ -1,0 +1,73 @@
+"""The shape of Phoenix: one typed configuration for the ranker and the two-tower retrieval model, and its presets."""
+
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta, Struct
+
+from models.inputs import TERM_VALUES
+
+# Every matrix product's output width is a multiple of this: with whole vectors of 16 floats and no edge tile, XLA on
+# a CPU gives a row the same bits whatever the number of rows beside it (tests/models/test_exactness.py).
+VECTOR: Final = 16
+
+Width = Annotated[int, Meta(ge=VECTOR, le=4096, multiple_of=VECTOR)]
+Buckets = Annotated[int, Meta(ge=2, le=2**27)]
+Layers = Annotated[int, Meta(ge=1, le=32)]
+Heads = Annotated[int, Meta(ge=1, le=64)]
+
+
+class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Widths, layers and table sizes of both models. Raises ValueError where they do not fit each other.
+
+    The defaults are the widths compute.md section 7 measures ("small"): d 128, 2 layers, 4 heads, history 128.
+    Buckets count table rows, row 0 being padding. `post_ids` and `retrieval_post_ids` say whether the hashed id of
+    a post is read by the ranker and by the retrieval towers: they tell posts apart in logs without text, and mean
+    little for posts that training never saw.
+    """
+
+    width: Width = 128
+    layers: Layers = 2
+    heads: Heads = 4
+    history_max: Annotated[int, Meta(ge=32, le=1024, multiple_of=32)] = 128
+    embedding_width: Width = 64
+    user_buckets: Buckets = 2**15
+    post_buckets: Buckets = 2**16
+    author_buckets: Buckets = 2**15
+    term_buckets: Annotated[int, Meta(ge=2, le=TERM_VALUES)] = 2**14
+    post_ids: bool = True
+    retrieval_width: Width = 128
+    retrieval_layers: Layers = 2
+    retrieval_heads: Heads = 4
+    retrieval_post_ids: bool = True
+
+    def __post_init__(self) -> None:
+        for name, width, heads in (
+            ("width", self.width, self.heads),
+            ("retrieval_width", self.retrieval_width, self.retrieval_heads),
+        ):
+            if width % heads or (width // heads) % VECTOR:
+                raise ValueError(
+                    f"{name} {width} over {heads} heads: the width of a head must be a multiple of {VECTOR}"
+                )
+
+    def as_dict(self) -> dict[str, object]:
+        """Return the configuration as plain data, as a checkpoint states it."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+
+
+# Small enough for a checkpoint in the repository (< 4 MB as f16) and for training in minutes on two cores.
+DEMO: Final = PhoenixConfig(
+    width=64,
+    history_max=64,
+    embedding_width=32,
+    user_buckets=2048,
+    post_buckets=4096,
+    author_buckets=4096,
+    term_buckets=4096,
+    retrieval_width=64,
+    retrieval_layers=1,
+    retrieval_post_ids=False,
+)
+STANDARD: Final = PhoenixConfig()
+PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "standard": STANDARD}

@@ -1,0 +1,158 @@
+"""Contexts and candidates to table rows: all that is categorical becomes a row number, on columns of any shape."""
+
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.config import PhoenixConfig
+from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
+from models.inputs import F32, I64, U64, Bools, Candidates, Context, ExampleBatch
+
+I32 = NDArray[np.int32]
+
+MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 3_600_000
+# Post age in 60-minute buckets up to 4,800 minutes: row 0 unknown, 1 to 80 the hours, 81 older (x-algorithm.md 3.3).
+POST_AGES: Final = 82
+# Age of a history entry as the power of two of its minutes, 2^22 minutes being eight years; row 0 is padding.
+HISTORY_AGES: Final = 24
+# Hour of day in UTC; row 0 is padding (x-algorithm.md 3.4: a vocabulary of 25).
+HOURS: Final = 25
+# Dwell is clipped at and measured in 30 s (x-algorithm.md 3.3).
+DWELL_SCALE_S: Final = 30.0
+
+
+class ContextFeatures(NamedTuple):
+    """The rows of a context: per request `user` [2], `request` [2] = surface, hour; the others per history slot [S].
+
+    `entity` [S, 8] = two post, two author and four term rows; `situation` [S, 3] = surface, age, hour;
+    `actions` the action bits; `dwell` in units of 30 s, 0 to 1. Slots without history are False in `valid`.
+    """
+
+    user: I32
+    request: I32
+    entity: I32
+    situation: I32
+    actions: I32
+    dwell: F32
+    valid: Bools
+
+
+class CandidateFeatures(NamedTuple):
+    """The rows of candidates: `entity` [C, 8] as in a history slot, `situation` [C, 2] = post age, flags.
+
+    Flags are followed + 2 x video, 0 to 3.
+    """
+
+    entity: I32
+    situation: I32
+
+
+def entity_rows(post: U64, author: U64, terms: NDArray[np.uint16], config: PhoenixConfig) -> I32:
+    """Return int32[..., 8]: two hashed rows of the post, two of its author, four of its terms."""
+    return np.concatenate(
+        [
+            hash_rows(post, ITEM, config.post_buckets),
+            hash_rows(author, AUTHOR, config.author_buckets),
+            term_rows(terms, config.term_buckets),
+        ],
+        axis=-1,
+    )
+
+
+def post_age_rows(created_ms: I64, at_ms: I64 | np.int64) -> I32:
+    """Return the age bucket of posts at a time; a post created later than that counts as new."""
+    hours = np.clip((at_ms - created_ms) // HOUR_MS, 0, POST_AGES - 2)
+    return np.where(created_ms <= 0, 0, hours + 1).astype(np.int32)
+
+
+def history_age_rows(history_at_ms: I64, at_ms: I64 | np.int64) -> I32:
+    """Return 1 + floor(log2(minutes + 1)) of the time since each action, at most HISTORY_AGES - 1."""
+    minutes = np.maximum(at_ms - history_at_ms, 0) // MINUTE_MS + 1
+    # frexp is exact where log2 rounds: a power of two must not fall into the bucket below it.
+    exponent: I32 = np.frexp(minutes.astype(np.float64))[1]
+    return np.minimum(exponent, np.int32(HISTORY_AGES - 1))
+
+
+def hour_rows(at_ms: I64 | np.int64) -> I32:
+    """Return 1 + the hour of day, UTC."""
+    return np.asarray(at_ms // HOUR_MS % 24 + 1, np.int32)
+
+
+def context_features(context: Context, slots: int, config: PhoenixConfig) -> ContextFeatures:
+    """Return the features of one context in `slots` slots, right-aligned: the newest action in the last slot.
+
+    A history longer than `slots` loses its oldest entries.
+    """
+    history = context.history
+    n = min(len(history), slots)
+    newest = slice(len(history) - n, len(history))
+    at_ms = np.int64(context.at_ms)
+    features = ContextFeatures(
+        user=hash_rows(np.array(context.key, np.uint64), USER, config.user_buckets),
+        request=np.array([context.surface, hour_rows(at_ms)], np.int32),
+        entity=np.zeros((slots, 8), np.int32),
+        situation=np.zeros((slots, 3), np.int32),
+        actions=np.zeros(slots, np.int32),
+        dwell=np.zeros(slots, np.float32),
+        valid=np.zeros(slots, np.bool_),
+    )
+    if n:
+        features.entity[-n:] = entity_rows(history.post[newest], history.author[newest], history.terms[newest], config)
+        features.situation[-n:] = _situation(history.surface[newest], history.at_ms[newest], at_ms)
+        features.actions[-n:] = history.actions[newest].view(np.int32)
+        features.dwell[-n:] = _dwell(history.dwell_s[newest])
+        features.valid[-n:] = True
+    return features
+
+
+def _situation(surface: NDArray[np.uint8], history_at_ms: I64, at_ms: I64 | np.int64) -> I32:
+    ages = history_age_rows(history_at_ms, at_ms)
+    return np.stack([surface.astype(np.int32), ages, hour_rows(history_at_ms)], axis=-1)
+
+
+def _dwell(dwell_s: F32) -> F32:
+    return (np.clip(dwell_s, 0.0, DWELL_SCALE_S) / DWELL_SCALE_S).astype(np.float32)
+
+
+def candidate_features(candidates: Candidates, at_ms: int, config: PhoenixConfig) -> CandidateFeatures:
+    """Return the features of C candidates at the time of a request."""
+    flags = candidates.followed.astype(np.int32) + 2 * candidates.has_video.astype(np.int32)
+    ages = post_age_rows(candidates.created_ms, np.int64(at_ms))
+    return CandidateFeatures(
+        entity_rows(candidates.post, candidates.author, candidates.terms, config),
+        np.stack([ages, flags], axis=-1),
+    )
+
+
+def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextFeatures, CandidateFeatures]:
+    """Return the features of a training batch, each with a leading B; histories become right-aligned."""
+    slots = batch.history_post.shape[1]
+    # Slot s of a right-aligned row holds entry s - (slots - length); negative means padding.
+    entry = np.arange(slots)[None, :] - (slots - batch.history_length[:, None])
+    valid = entry >= 0
+    rows, columns = np.arange(len(batch.viewer))[:, None], np.maximum(entry, 0)
+    at_ms = batch.at_ms[:, None]
+    blank = ~valid
+    entity = entity_rows(batch.history_post, batch.history_author, batch.history_terms, config)[rows, columns]
+    situation = _situation(batch.history_surface, batch.history_at_ms, at_ms)[rows, columns]
+    actions = batch.history_actions[rows, columns].view(np.int32)
+    dwell = _dwell(batch.history_dwell_s)[rows, columns]
+    for column in (entity, situation, actions, dwell):
+        column[blank] = 0
+    context = ContextFeatures(
+        user=hash_rows(batch.viewer, USER, config.user_buckets),
+        request=np.stack([batch.surface.astype(np.int32), hour_rows(batch.at_ms)], axis=-1),
+        entity=entity,
+        situation=situation,
+        actions=actions,
+        dwell=dwell,
+        valid=valid,
+    )
+    flags = batch.followed.astype(np.int32) + 2 * batch.has_video.astype(np.int32)
+    candidates = CandidateFeatures(
+        entity_rows(batch.post, batch.author, batch.terms, config),
+        np.stack([post_age_rows(batch.created_ms, at_ms), flags], axis=-1),
+    )
+    return context, candidates

@@ -1,0 +1,158 @@
+"""What Phoenix reads: a viewer's context, a table of candidates, and batches of labelled examples for training.
+
+Columns, not objects. All ids are 64-bit keys (schemas/ids.py) with 0 for none; times are milliseconds since 1970 UTC.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+TERMS: Final = 4  # content terms of a post; as many as keep "topic + three telling words"
+TERM_VALUES: Final = 2**16
+
+U8 = NDArray[np.uint8]
+U16 = NDArray[np.uint16]
+U32 = NDArray[np.uint32]
+U64 = NDArray[np.uint64]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """A viewer's action sequence, n groups, OLDEST FIRST: one row for all the viewer did with a post in one go.
+
+    `post` u64[n], `author` u64[n], `terms` u16[n, 4], `actions` u32[n] (bit i is schemas.actions.ACTIONS[i]),
+    `dwell_s` f32[n] seconds, `surface` u8[n], `at_ms` i64[n] (the group's last action).
+    """
+
+    post: U64
+    author: U64
+    terms: U16
+    actions: U32
+    dwell_s: F32
+    surface: U8
+    at_ms: I64
+
+    def __len__(self) -> int:
+        return len(self.post)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return the history of a viewer who has done nothing yet."""
+        return cls(
+            np.zeros(0, np.uint64),
+            np.zeros(0, np.uint64),
+            np.zeros((0, TERMS), np.uint16),
+            np.zeros(0, np.uint32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.uint8),
+            np.zeros(0, np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Who asks, when (`at_ms`), where (`surface`, 0 to 15), and what the viewer did before."""
+
+    key: int
+    history: History
+    at_ms: int
+    surface: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """C posts to rank: columns of equal length, a repost standing as its ORIGINAL post and author (x-algorithm.md 1.3).
+
+    `post` u64[C], `author` u64[C], `terms` u16[C, 4], `created_ms` i64[C] (0 unknown), `followed` bool[C] (the viewer
+    follows the author), `has_video` bool[C].
+    """
+
+    post: U64
+    author: U64
+    terms: U16
+    created_ms: I64
+    followed: Bools
+    has_video: Bools
+
+    def __len__(self) -> int:
+        return len(self.post)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> "Candidates":
+        """Return the candidates at `rows`, in that order."""
+        return Candidates(
+            self.post[rows],
+            self.author[rows],
+            self.terms[rows],
+            self.created_ms[rows],
+            self.followed[rows],
+            self.has_video[rows],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleBatch:
+    """B requests with their labelled candidates, padded: history to S (oldest first, at the FRONT), candidates to M.
+
+    `viewer` u64[B], `at_ms` i64[B], `surface` u8[B]; history columns as History with shape [B, S], `history_length`
+    i64[B] of them real; candidate columns as Candidates with shape [B, M], of which `valid` bool[B, M] are real;
+    labels `label_actions` u32[B, M] and `label_dwell_s` f32[B, M]. `shown` bool[B, M] marks real impressions, where
+    an absent action is a true negative; a valid row that was not shown is a sampled post.
+    Every batch of one training run has the same B, S and M: the step is compiled once.
+    """
+
+    viewer: U64
+    at_ms: I64
+    surface: U8
+    history_post: U64
+    history_author: U64
+    history_terms: U16
+    history_actions: U32
+    history_dwell_s: F32
+    history_surface: U8
+    history_at_ms: I64
+    history_length: I64
+    post: U64
+    author: U64
+    terms: U16
+    created_ms: I64
+    followed: Bools
+    has_video: Bools
+    label_actions: U32
+    label_dwell_s: F32
+    shown: Bools
+    valid: Bools
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Return (B, S, M)."""
+        return (len(self.viewer), self.history_post.shape[1], self.post.shape[1])
+
+    def context(self, example: int) -> Context:
+        """Return the context of one example as `Phoenix.rank` takes it."""
+        n = int(self.history_length[example])
+        history = History(
+            self.history_post[example, :n],
+            self.history_author[example, :n],
+            self.history_terms[example, :n],
+            self.history_actions[example, :n],
+            self.history_dwell_s[example, :n],
+            self.history_surface[example, :n],
+            self.history_at_ms[example, :n],
+        )
+        return Context(int(self.viewer[example]), history, int(self.at_ms[example]), int(self.surface[example]))
+
+    def candidates(self, example: int) -> Candidates:
+        """Return the M candidates of one example, padding included."""
+        return Candidates(
+            self.post[example],
+            self.author[example],
+            self.terms[example],
+            self.created_ms[example],
+            self.followed[example],
+            self.has_video[example],
+        )

@@ -1,0 +1,199 @@
+"""The Phoenix ranker: 19 outputs for each candidate, from a viewer's context (x-algorithm.md 3.1, 3.3, 3.4).
+
+Tokens are projected, then summed (3.4): two hashes of a post, two of its author, four content terms, and what is
+around them. Training reads them through `context_tokens` and `candidate_tokens`; serving multiplies the tables with
+their projections once (`folded_rows`), so that a candidate's token is a sum of ten rows.
+"""
+
+from typing import Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from models.config import VECTOR, PhoenixConfig
+from models.features import HISTORY_AGES, HOURS, POST_AGES, CandidateFeatures, ContextFeatures
+from models.transformer import (
+    Block,
+    encode_context,
+    fold,
+    init_block,
+    inverse_rms,
+    score_candidates,
+)
+from schemas.actions import ACTIONS, SURFACES
+
+OUTPUTS: Final = len(ACTIONS)
+# Output columns in whole vectors; those beyond the 19 actions are never read.
+OUTPUT_COLUMNS: Final = -(-OUTPUTS // VECTOR) * VECTOR
+
+
+class Entities(NamedTuple):
+    """Hashed tables [buckets, E] of posts, authors and terms, and the projections of their rows to the model's width.
+
+    One projection a hash, shared by history and candidates, so that "the same author" means the same direction on
+    both sides before anything is learned.
+    """
+
+    post: Array  # zeros at first: a post never seen in training must add nothing, not noise
+    author: Array
+    term: Array
+    project_post: Array  # [2, E, D]
+    project_author: Array  # [2, E, D]
+    project_term: Array  # [E, D]
+
+
+class Around(NamedTuple):
+    """Learned vectors [n, D] of what surrounds the entities in a context."""
+
+    user: Array  # [buckets, E], zeros at first, as for posts
+    project_user: Array  # [2, E, D]
+    bias_user: Array  # [D]
+    bias_history: Array  # [D]
+    actions: Array  # [19, D], read as (2 y - 1) W
+    surface: Array
+    dwell: Array  # [D]
+    history_age: Array
+    hour: Array
+
+
+class RankerParameters(NamedTuple):
+    """All the ranker learns."""
+
+    entities: Entities
+    around: Around
+    bias_candidate: Array  # [D]
+    post_age: Array  # [POST_AGES, D]
+    flags: Array  # [4, D]: neither, followed, video, both
+    blocks: tuple[Block, ...]
+    norm: Array  # [D]
+    outputs: Array  # [D, OUTPUT_COLUMNS]
+    bias_outputs: Array  # [OUTPUT_COLUMNS]
+
+
+def init_entities(key: Array, config: PhoenixConfig, width: int) -> Entities:
+    """Return fresh tables: authors and terms random (unlike ones start orthogonal), posts zero."""
+    e = config.embedding_width
+    keys = jax.random.split(key, 5)
+    author = jax.random.normal(keys[0], (config.author_buckets, e)).at[0].set(0.0)
+    term = jax.random.normal(keys[1], (config.term_buckets, e)).at[0].set(0.0)
+    return Entities(
+        post=jnp.zeros((config.post_buckets, e)),
+        # Two hashes of an author and four terms add up: each starts with its share of a unit variance.
+        author=author * 2**-0.5,
+        term=term * 4**-0.5,
+        project_post=jax.random.normal(keys[2], (2, e, width)) * e**-0.5,
+        project_author=jax.random.normal(keys[3], (2, e, width)) * e**-0.5,
+        project_term=jax.random.normal(keys[4], (e, width)) * e**-0.5,
+    )
+
+
+def init_around(key: Array, config: PhoenixConfig, width: int) -> Around:
+    """Return fresh context vectors, small beside the entities'."""
+    keys = jax.random.split(key, 8)
+
+    def small(one: Array, *shape: int) -> Array:
+        return jax.random.normal(one, shape) * 0.1
+
+    return Around(
+        user=jnp.zeros((config.user_buckets, config.embedding_width)),
+        project_user=jax.random.normal(keys[0], (2, config.embedding_width, width)) * config.embedding_width**-0.5,
+        bias_user=small(keys[1], width),
+        bias_history=small(keys[2], width),
+        actions=small(keys[3], OUTPUTS, width),
+        surface=small(keys[4], SURFACES, width),
+        dwell=small(keys[5], width),
+        history_age=small(keys[6], HISTORY_AGES, width),
+        hour=small(keys[7], HOURS, width),
+    )
+
+
+def init_ranker(key: Array, config: PhoenixConfig) -> RankerParameters:
+    """Return a fresh ranker; all its probabilities start near 1/2."""
+    width = config.width
+    keys = jax.random.split(key, 5 + config.layers)
+    return RankerParameters(
+        entities=init_entities(keys[0], config, width),
+        around=init_around(keys[1], config, width),
+        bias_candidate=jnp.zeros(width),
+        post_age=jax.random.normal(keys[2], (POST_AGES, width)) * 0.1,
+        flags=jax.random.normal(keys[3], (4, width)) * 0.1,
+        blocks=tuple(init_block(one, width, config.layers) for one in keys[5:]),
+        norm=jnp.ones(width),
+        outputs=jax.random.normal(keys[4], (width, OUTPUT_COLUMNS)) * 0.1 * width**-0.5,
+        bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
+    )
+
+
+def entity_tokens(entities: Entities, rows: Array, post_ids: bool) -> Array:
+    """Return the projected sum [..., D] of rows [..., 8] (two post, two author, four term rows)."""
+    author = entities.author[rows[..., 2:4]]
+    token = jnp.einsum("...he,hed->...d", author, entities.project_author)
+    token += entities.term[rows[..., 4:]].sum(axis=-2) @ entities.project_term
+    if post_ids:
+        post = entities.post[rows[..., :2]]
+        token += jnp.einsum("...he,hed->...d", post, entities.project_post)
+    return token
+
+
+def around_tokens(around: Around, entity: Array, features: ContextFeatures) -> Array:
+    """Return the tokens [1 + S, D] of one context: the user's, then the history's, given the entities' part [S, D].
+
+    An action vector is (2 y - 1) W, and nothing at all where there is no action (x-algorithm.md 3.1).
+    """
+    user = jnp.einsum("he,hed->d", around.user[features.user], around.project_user)
+    user += around.bias_user + around.surface[features.request[0]] + around.hour[features.request[1]]
+    bits = (features.actions[:, None] >> jnp.arange(OUTPUTS)) & 1
+    signed = jnp.where(features.actions[:, None] == 0, 0.0, 2.0 * bits - 1.0)
+    surface, age, hour = (features.situation[:, column] for column in range(3))
+    history = entity + around.bias_history + signed @ around.actions
+    history += around.surface[surface] + around.history_age[age] + around.hour[hour]
+    history += jnp.asarray(features.dwell)[:, None] * around.dwell
+    return jnp.concatenate([user[None], history])
+
+
+def mask_and_positions(valid: Array, history_max: int) -> tuple[Array, Array]:
+    """Return the mask f32[1 + S] and the positions [1 + S] of [user | history].
+
+    Positions count from the candidates': the newest action is at -1 whatever the padding (right-anchored,
+    x-algorithm.md 3.3), the user just before the longest possible history.
+    """
+    slots = valid.shape[0]
+    mask = jnp.concatenate([jnp.ones(1), valid.astype(jnp.float32)])
+    return mask, jnp.concatenate([jnp.array([-history_max - 1]), jnp.arange(-slots, 0)])
+
+
+def candidate_around(parameters: RankerParameters, surface: Array) -> Array:
+    """Return what all candidates of a request share [D]."""
+    return parameters.bias_candidate + parameters.around.surface[surface]
+
+
+def output_logits(parameters: RankerParameters, x: Array) -> Array:
+    """Return the logits [..., OUTPUT_COLUMNS] of candidates' outputs [..., D]."""
+    folded = parameters.norm[:, None] * parameters.outputs
+    return inverse_rms(x) * (x @ folded) + parameters.bias_outputs
+
+
+def rank_logits(
+    parameters: RankerParameters,
+    config: PhoenixConfig,
+    context: ContextFeatures,
+    candidates: CandidateFeatures,
+) -> Array:
+    """Return the logits [C, OUTPUT_COLUMNS] of one example, straight from the parameters: what training uses."""
+    blocks = tuple(fold(block) for block in parameters.blocks)
+    history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.post_ids)
+    tokens = around_tokens(parameters.around, history, context)
+    mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
+    layers, _ = encode_context(blocks, tokens, mask, positions, config.heads)
+    x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
+    x += parameters.post_age[candidates.situation[:, 0]] + parameters.flags[candidates.situation[:, 1]]
+    x += candidate_around(parameters, context.request[0])
+    return output_logits(parameters, score_candidates(blocks, layers, x, config.heads))
+
+
+def predictions(logits: Array, dwell_scale_s: float) -> Array:
+    """Return the 19 outputs: 18 probabilities, and dwell_time as softplus(logit) x 30 s, the expected seconds."""
+    probabilities = jax.nn.sigmoid(logits[..., : OUTPUTS - 1])
+    dwell = jax.nn.softplus(logits[..., OUTPUTS - 1 : OUTPUTS]) * dwell_scale_s
+    return jnp.concatenate([probabilities, dwell], axis=-1)

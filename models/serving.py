@@ -1,0 +1,102 @@
+"""The ranker made ready to serve: tables multiplied with their projections, norms folded, compiled per shape.
+
+A request of C candidates runs as calls of a few fixed sizes, so that few shapes are ever compiled. All sizes give a
+candidate the same bits (tests/models/test_exactness.py): what it scores depends on the context and on itself alone.
+"""
+
+from functools import partial
+from typing import Final, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from numpy.typing import NDArray
+
+from models.config import PhoenixConfig
+from models.features import DWELL_SCALE_S, ContextFeatures
+from models.ranker import (
+    Around,
+    RankerParameters,
+    around_tokens,
+    mask_and_positions,
+    predictions,
+)
+from models.transformer import (
+    Block,
+    ContextLayer,
+    encode_context,
+    fold,
+    inverse_rms,
+    score_candidates,
+)
+
+# Calls of these sizes make up any request; below 64 rows XLA's matrix product takes another path with other bits.
+TILES: Final = (1536, 768, 384, 192, 128, 64)
+
+
+class ServingRanker(NamedTuple):
+    """What serving reads; a pytree, never changed."""
+
+    rows: Array  # [N, D]: post 1, post 2, author 1, author 2, term, post age and flag rows, each projected
+    around: Around
+    shared: Array  # [D], every candidate's bias
+    blocks: tuple[Block, ...]  # folded
+    outputs: Array  # [D, OUTPUT_COLUMNS], the last norm folded in
+    bias_outputs: Array
+
+
+def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
+    """Return where each of the ten rows of a candidate starts in `ServingRanker.rows`, int32[10]."""
+    sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets, 82]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    return starts[[0, 1, 2, 3, 4, 4, 4, 4, 5, 6]].astype(np.int32)
+
+
+@partial(jax.jit, static_argnames="config")
+def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanker:
+    """Return the ranker in its serving form."""
+    entities = parameters.entities
+    post = entities.post if config.post_ids else jnp.zeros_like(entities.post)
+    rows = [
+        post @ entities.project_post[0],
+        post @ entities.project_post[1],
+        entities.author @ entities.project_author[0],
+        entities.author @ entities.project_author[1],
+        entities.term @ entities.project_term,
+        parameters.post_age,
+        parameters.flags,
+    ]
+    return ServingRanker(
+        rows=jnp.concatenate(rows),
+        around=parameters.around,
+        shared=parameters.bias_candidate,
+        blocks=tuple(fold(block) for block in parameters.blocks),
+        outputs=parameters.norm[:, None] * parameters.outputs,
+        bias_outputs=parameters.bias_outputs,
+    )
+
+
+@partial(jax.jit, static_argnames="config")
+def encode(
+    ranker: ServingRanker, features: ContextFeatures, rows: Array, config: PhoenixConfig
+) -> tuple[list[ContextLayer], Array]:
+    """Return what candidates read of a context: keys and values per layer, and the vector all of them share [D].
+
+    `rows` int32[S, 8] are the entity rows with their offsets.
+    """
+    tokens = around_tokens(ranker.around, ranker.rows[rows].sum(axis=1), features)
+    mask, positions = mask_and_positions(jnp.asarray(features.valid), config.history_max)
+    layers, _ = encode_context(ranker.blocks, tokens, mask, positions, config.heads)
+    return layers, ranker.shared + ranker.around.surface[features.request[0]]
+
+
+@partial(jax.jit, static_argnames="config")
+def score(
+    ranker: ServingRanker, layers: list[ContextLayer], shared: Array, rows: Array, config: PhoenixConfig
+) -> Array:
+    """Return the 19 outputs [C, 19] of candidates given by ten rows each, int32[C, 10] with offsets."""
+    x = ranker.rows.at[rows].get(mode="promise_in_bounds").sum(axis=1) + shared
+    x = score_candidates(ranker.blocks, layers, x, config.heads)
+    logits = inverse_rms(x) * (x @ ranker.outputs) + ranker.bias_outputs
+    return predictions(logits, DWELL_SCALE_S)
