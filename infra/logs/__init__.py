@@ -1,6 +1,6 @@
 """Recorded logs: JSON Lines of the events of schemas.events, one merged file or a folder with one file a topic."""
 
-from infra.logs.files import LINE_BYTES_MAX, LogRefused
+from infra.logs.files import LINE_BYTES_MAX, LogRefused, Progress
 from infra.logs.reader import BATCH_LINES, LogBatch, LogLine, LogReader, LogSource
 from infra.logs.validation import BadLine, LogReport, validate
 from infra.logs.writer import LogWriter
@@ -16,5 +16,6 @@ __all__ = [
     "LogReport",
     "LogSource",
     "LogWriter",
+    "Progress",
     "validate",
 ]

@@ -56,11 +56,13 @@ class Acting:
         seconds = np.minimum(rng.lognormal(dwell_mu(shown), DWELL_SIGMA), DWELL_S_MAX)
         draws = rng.random(chances.shape)
         moments = np.sort(rng.uniform(0.2, 0.95, chances.shape), axis=1)
+        # Most posts get no action whatever the streak: they need no closer look.
+        is_possible = np.any(draws < chances * math.exp(MOMENTUM), axis=1)
         momentum = 0.0 if is_first else self._momentum.get(person, 0.0)
         now = at + STARTS_AFTER_MS
         for place, row in enumerate(rows):
             looked_ms = 1 + int(seconds[place] * 1000)
-            acted = self._acts(chances[place], draws[place], momentum)
+            acted = self._acts(chances[place], draws[place], momentum) if is_possible[place] else []
             for action in acted:
                 self._do(person, now + int(looked_ms * moments[place, ACTION_INDEX[action]]), row, action)
             now += looked_ms

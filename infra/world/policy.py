@@ -43,8 +43,7 @@ class Policy:
             weights = self._popular_weights[np.isin(self._popular, popular)]
             wanted = round(size * parameters.popular_share)
             chosen.update(dict.fromkeys(self._draw(popular, np.log(weights), wanted)))
-            # Rows are in order of time but for what people write within a session, seconds ahead: near enough here.
-            first = int(np.searchsorted(self._world.posts.rows["created"], at - RETENTION_MS))
+            first = self._world.posts.first_since(at - RETENTION_MS)
             draws = self._rng.integers(first, max(self._world.posts.count, first + 1), 3 * size)
             anything = np.unique(draws[draws < self._world.posts.count])
             rest = [row for row in self._eligible(person, at, anything, exclude_videos).tolist() if row not in chosen]
@@ -97,7 +96,7 @@ class Policy:
             return
         self._popular_at = at
         posts = self._world.posts
-        first = int(np.searchsorted(posts.rows["created"], at - POPULAR_WITHIN_MS))
+        first = posts.first_since(at - POPULAR_WITHIN_MS)
         age_ms = np.maximum(at - posts.rows["created"][first:], 0)
         score = (np.array(self._world.heat[first:]) + 0.01) * np.exp(-age_ms / RECENCY_MS)
         top = np.sort(np.argsort(-score, kind="stable")[:POPULAR])

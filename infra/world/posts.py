@@ -1,6 +1,7 @@
 """The posts of a simulated world: their table, their ids and their texts."""
 
 import base64
+import bisect
 from typing import Final
 
 import numpy as np
@@ -46,6 +47,9 @@ class PostTable:
         self.count = 0
         self.ids: list[int | str] = []
         self.texts: list[str] = []
+        # The latest time among all rows so far: never falls, while `created` does where a person in a session writes
+        # seconds ahead of the others.
+        self._latest: list[int] = []
 
     @property
     def rows(self) -> npt.NDArray[np.void]:
@@ -61,10 +65,15 @@ class PostTable:
         for name in ("original", "root"):
             if post[name] < 0:
                 self._rows[name][row] = row
+        self._latest.append(max(int(post["created"]), self._latest[-1] if row else 0))
         self.count += 1
         self.ids.append(post_id(int(post["created"]), row, string_id))
         self.texts.append(text)
         return row
+
+    def first_since(self, at: int) -> int:
+        """Return the first row from which on all posts of time `at` and later are found."""
+        return bisect.bisect_left(self._latest, at)
 
 
 def post_id(created_ms: int, row: int, string_id: bool) -> int | str:

@@ -1,6 +1,7 @@
 """Logs come back as they were written, in order of time, whatever state their files are in."""
 
 import gzip
+import io
 from pathlib import Path
 
 import msgspec
@@ -81,6 +82,14 @@ def test_blank_lines_are_passed_over_and_the_last_newline_is_not_needed(tmp_path
     path.write_bytes(b'{"a":1}\n\n{"a":2}\n\n{"a":3}')
     lines = [line for batch in LogReader(path, 2).lines() for line in batch]
     assert [(line.offset, line.raw) for line in lines] == [(1, b'{"a":1}'), (3, b'{"a":2}'), (5, b'{"a":3}')]
+
+
+def test_standard_input_is_a_plain_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = b"".join(encode(event) + b"\n" for event in _events(3))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    lines = [line for batch in LogReader("-").lines() for line in batch]
+    assert [decode(line.raw) for line in lines] == _events(3)
+    assert {line.file for line in lines} == {"standard input"}
 
 
 def _reference_merge(files: list[list[tuple[int, int]]]) -> list[tuple[int, int]]:
