@@ -1,0 +1,214 @@
+"""Thunder: the newest posts of the authors a viewer follows (x-algorithm.md 2)."""
+
+import sys
+from typing import Final
+
+import numpy as np
+
+from operators.keys import NO_KEYS, Keys, Mask
+from operators.parameters import Thunder as ThunderLimits
+from operators.posts.author_lists import LISTS, AuthorLists
+from operators.posts.columns import SECONDARY, VIDEO_LISTED, Rows
+from operators.posts.in_network import InNetworkRequest, Selection, newest_first, select
+from operators.posts.newest_times import BLOCK, NewestTimes
+from operators.posts.table import PostTable
+
+# Nanoseconds, measured on one core; they only choose which of two ways to the same answer is taken.
+_SCANNED_NS: Final = 1.3  # a post passed in the log
+_VIDEO_NS: Final = 3.0  # the same in the log of videos, which takes a look-up of the author
+_LISTED_NS: Final = 15.0  # a post read from its author's list
+_LIST_NS: Final = 60.0  # a list looked at
+_HEADROOM: Final = 1.3  # more posts than wanted are looked at first, since some are then dropped
+_DEPTH: Final = 256  # rows first read of a list: five times the most that is kept of it (2.2)
+
+
+class Thunder:
+    """In-network look-up over the columns of a `PostTable`; never a deque of objects, never a sort of all posts.
+
+    There are two ways to an author's newest posts: scan the log of arrivals backwards against a bitmap of followed
+    authors, or read those authors' lists. Whichever costs less by the lengths of the lists is taken; both give every
+    followed post from some row on, and the same selection follows. Posts may come in any order of creation: the scan
+    goes on until no earlier arrival can be newer than what it needs.
+    """
+
+    def __init__(self, table: PostTable) -> None:
+        self._table = table
+        self._lists = AuthorLists()
+        self._times = NewestTimes()
+        self._videos: Rows = np.empty(0, np.int64)
+        self._bitmap: Mask = np.zeros(0, np.bool_)
+        self._next = table.base
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of lists and logs; creation times and author handles are the table's, 12 bytes a post."""
+        own = self._videos.nbytes + self._bitmap.nbytes + self._times.memory_bytes()
+        return own + self._lists.memory_bytes()
+
+    def sync(self) -> None:
+        """Take over what the table added and dropped since the last call; `newest` calls this."""
+        table = self._table
+        released = table.take_released()
+        if len(released):
+            self._lists.release(released)
+        if self._next >= table.end:
+            return
+        rows = np.arange(max(self._next, table.base), table.end)
+        self._next = table.end
+        if not len(rows):
+            return
+        slots = rows & table.mask
+        flags = table.columns.flags[slots]
+        lists = table.columns.author[slots].astype(np.int64) * LISTS + (flags & SECONDARY != 0)
+        self._lists.append(lists, rows, table.base)
+        self._times.append(rows, table.columns.created_ms[slots], table.clock_ms, table.base)
+        videos = rows[flags & VIDEO_LISTED != 0]
+        if len(videos):
+            kept = np.searchsorted(self._videos, table.base)
+            self._videos = np.concatenate([self._videos[kept:], videos])
+
+    def newest(
+        self,
+        followed: Keys,
+        viewer: int,
+        at_ms: int,
+        excluded: Keys = NO_KEYS,
+        limits: ThunderLimits | None = None,
+        videos_only: bool = False,
+    ) -> Rows:
+        """Return the rows of the newest posts by `followed` authors, newest first (ties: last come first).
+
+        Left out: posts in `excluded`, deleted ones, reposts of the viewer's own posts and of deleted ones, replies
+        that break the reply rule (2.4). Of each author at most so many originals and so many replies and reposts,
+        each out of the newest `scan_per_author` that are neither deleted nor excluded. For `videos_only` the posts
+        with videos and reposts of them, without the reply rule. Of long lists of follows and exclusions the first
+        ones count.
+        """
+        limits = limits or ThunderLimits()
+        self.sync()
+        table = self._table
+        handles = table.authors.find(followed[: limits.followees_max])
+        handles = handles[handles >= 0]
+        if len(self._bitmap) < len(table.authors.keys):
+            self._bitmap = np.zeros(len(table.authors.keys), np.bool_)
+        self._bitmap[handles] = True
+        try:
+            request = InNetworkRequest(
+                self._bitmap, viewer, at_ms, np.sort(excluded[: limits.excluded_max]), limits, videos_only
+            )
+            return self._search(handles, request) if len(handles) else np.empty(0, np.int64)
+        finally:
+            self._bitmap[handles] = False
+
+    # -- two ways to the rows
+
+    def _search(self, handles: Rows, request: InNetworkRequest) -> Rows:
+        """Look at a growing part of the log until the answer can't change any more."""
+        lists = np.concatenate([handles * LISTS, handles * LISTS + 1])
+        lengths = self._lists.lengths(lists)
+        share = self._share(lengths, request)
+        total = len(self._table)
+        while True:
+            first = self._table.end - int(share * total)
+            first = max(first - first % BLOCK, self._table.base) if share < 1 else self._table.base
+            if self._scans(lengths, share, request):
+                found = self._final(self._scan(first, request), first, request).rows
+            else:
+                found = self._read_lists(np.unique(lists), first, share, request)
+            if len(found) >= request.limit or first == self._table.base:
+                return found[: request.limit]
+            share = min(1.0, share * 3)
+
+    def _share(self, lengths: Rows, request: InNetworkRequest) -> float:
+        """Return the part of the log in which enough posts are expected, by the lengths of the lists."""
+        wanted = request.limit * _HEADROOM
+        total = float(lengths.sum())
+        if request.videos_only:
+            return min(1.0, wanted * len(self._table) / max(total * len(self._videos), 1.0))
+        share = wanted / max(total, 1.0)
+        half = len(lengths) // LISTS
+        most = np.repeat([request.limits.originals_per_author, request.limits.secondary_per_author], half)
+        for _ in range(4):
+            if share >= 1:
+                return 1.0
+            expected = float(np.minimum(lengths * share, most).sum())
+            if expected >= 0.9 * wanted:
+                return share
+            share *= 1.2 * wanted / max(expected, 1.0)
+        return min(1.0, share)
+
+    def _scans(self, lengths: Rows, share: float, request: InNetworkRequest) -> bool:
+        """Return whether scanning this part of the log costs less than reading it from the authors' lists."""
+        lists_ns = len(lengths) * _LIST_NS
+        if request.videos_only:
+            return share * len(self._videos) * _VIDEO_NS < float(lengths.sum()) * _LISTED_NS + lists_ns
+        read = float(np.minimum(lengths * share, _DEPTH).sum())
+        return share * len(self._table) * _SCANNED_NS < read * _LISTED_NS + lists_ns
+
+    def _scan(self, first: int, request: InNetworkRequest) -> Rows:
+        """Return the followed rows from `first` on, increasing, and those from before it that lie ahead of time."""
+        table = self._table
+        author, mask = table.columns.author, table.mask
+        ahead = self._ahead(first, request)
+        if request.videos_only:
+            rows = self._videos[np.searchsorted(self._videos, first) :]
+            rows = rows[request.followed.take(author.take(rows & mask))]
+        else:
+            begin, end = first & mask, table.end & mask
+            if first < table.end and end <= begin:
+                early = np.flatnonzero(request.followed.take(author[begin:]))
+                late = np.flatnonzero(request.followed.take(author[:end]))
+                rows = np.concatenate([early, late + (table.capacity - begin)]) + first
+            else:
+                rows = np.flatnonzero(request.followed.take(author[begin:end])) + first
+        return np.concatenate([ahead, rows]) if len(ahead) else rows
+
+    def _read_lists(self, lists: Rows, first: int, share: float, request: InNetworkRequest) -> Rows:
+        """Return the selection of the rows from `first` on, read from `lists` no deeper than it takes to be sure."""
+        ahead = self._ahead(self._table.end, request)
+        depth = _DEPTH if not request.videos_only else sys.maxsize >> 1
+        while True:
+            rows, cut, oldest = self._lists.since(lists, first, share, depth)
+            rows = np.unique(np.concatenate([ahead, rows])) if len(ahead) else np.sort(rows)
+            if not len(cut):
+                return self._final(rows, first, request).rows
+            order = np.argsort(lists[cut])
+            cut_lists, bounds = lists[cut][order], self._times.through(oldest[order])
+            found = self._final(self._above(rows, cut_lists, bounds), first, request)
+            kept, seen = _count_in(found.lists, cut_lists), _count_in(found.seen_lists, cut_lists)
+            enough = (kept >= request.most_of(cut_lists)) | (seen >= request.limits.scan_per_author)
+            if enough.all():
+                return found.rows
+            depth *= 4
+
+    def _above(self, rows: Rows, cut_lists: Rows, bounds: Rows) -> Rows:
+        """Return the rows without those of cut lists that something below the cut could be newer than."""
+        columns, slots = self._table.columns, rows & self._table.mask
+        lists = columns.author.take(slots).astype(np.int64) * LISTS + (columns.flags.take(slots) & SECONDARY != 0)
+        place = np.searchsorted(cut_lists, lists)
+        of_cut = cut_lists.take(place, mode="clip") == lists
+        return rows[~of_cut | (columns.created_ms.take(slots) > bounds.take(place, mode="clip"))]
+
+    def _ahead(self, first: int, request: InNetworkRequest) -> Rows:
+        """Return the followed rows before `first` that were dated ahead of time when they came."""
+        ahead = self._times.ahead
+        ahead = ahead[(ahead < first) & (ahead >= self._table.base)]
+        return ahead[request.followed.take(self._table.columns.author.take(ahead & self._table.mask))]
+
+    def _final(self, rows: Rows, first: int, request: InNetworkRequest) -> Selection:
+        """Return the selection of increasing `rows`, without those that a row before `first` could be newer than."""
+        table = self._table
+        rows = newest_first(table, rows)
+        if first > table.base:
+            created = table.columns.created_ms.take(rows & table.mask)
+            # Of equal times the last come first, and a post ahead of time may have come before what is not looked at.
+            surely = (
+                created > self._times.before(first) if len(self._times.ahead) else created >= self._times.before(first)
+            )
+            rows = rows[: np.count_nonzero(surely)]
+        return select(table, rows, request)
+
+
+def _count_in(lists: Rows, wanted: Rows) -> Rows:
+    """Return how often each of `wanted` stands in `lists`."""
+    ordered = np.sort(lists)
+    return np.searchsorted(ordered, wanted, side="right") - np.searchsorted(ordered, wanted)
