@@ -3,73 +3,32 @@
 Every command ends with status 0, or with 2 and one sentence that says what is wrong and the way out.
 """
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
-import orjson
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from operators.parameters import DEFAULTS, ENTRIES, ParameterRefused, Parameters, load, parse_assignment
+from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms
+from operators.parameters import DEFAULTS, ENTRIES, Parameters, load, parse_assignment
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, help=__doc__
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help=__doc__,
 )
-console = Console()
-errors = Console(stderr=True)
-
-DEMO_CHECKPOINT = Path(__file__).parent / "models" / "checkpoints" / "demo"
 
 Log = Annotated[
-    Path, typer.Argument(help="a log: JSON Lines, plain, .gz or .zst, merged or a folder with a file a topic")
+    Path, typer.Argument(help="JSON Lines, plain, .gz or .zst: one merged file, or a folder, a file a topic")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="where the outputs go")]
-Checkpoint = Annotated[Path, typer.Option("--checkpoint", "-c", help="the Phoenix checkpoint to rank with")]
+Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="a Phoenix checkpoint: a path, or `demo`")]
 ParameterFile = Annotated[Path | None, typer.Option("--parameters", "-p", help="a TOML file of parameters")]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="one parameter, as name=value; may be repeated")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-
-
-class Refusal(ValueError):
-    """A flag or file that can't be used; the message says the way out."""
-
-
-def refuse(message: str) -> None:
-    """Say what is wrong in one sentence and end with status 2."""
-    errors.print(f"[red]error:[/red] {escape(message)}", soft_wrap=True)
-    raise typer.Exit(2)
-
-
-@contextmanager
-def refusals() -> Iterator[None]:
-    """Turn what the rooms refuse into a sentence and status 2."""
-    from infra.logs.files import LogRefused
-    from models.checkpoints import CheckpointRefused
-
-    try:
-        yield
-    except (Refusal, ParameterRefused, LogRefused, CheckpointRefused) as error:
-        refuse(str(error))
-
-
-@contextmanager
-def bar(title: str, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar on the error stream; it is told done and total."""
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=errors, disable=quiet) as progress:
-        task = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total or None)
 
 
 def parameters_from(file: Path | None, assignments: list[str] | None) -> Parameters:
@@ -78,37 +37,86 @@ def parameters_from(file: Path | None, assignments: list[str] | None) -> Paramet
     return parameters.overridden(dict(parse_assignment(one) for one in assignments or []))
 
 
-def print_json(value: Any) -> None:
-    """Print anything as JSON."""
-    sys.stdout.buffer.write(orjson.dumps(msgspec.to_builtins(value), option=orjson.OPT_INDENT_2) + b"\n")
+def checkpoint_path(name: str) -> Path:
+    """Return the file of a checkpoint: those in the repository go by their names."""
+    named = Path(__file__).parent / "models" / "trained" / f"{name}.phoenix"
+    return named if named.exists() else Path(name)
 
 
-def time_ms(text: str) -> int:
-    """Return a time given as milliseconds or as ISO 8601 (UTC unless it says otherwise), in milliseconds."""
-    if text.isdigit():
-        return int(text)
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise Refusal(f"{text!r} is no time: give milliseconds or a date such as 2026-01-07T18:00:00") from None
-    return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="the log to write; its truth goes beside it")],
+    preset: Annotated[str, typer.Option(help="demo, small or large")] = "demo",
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", "-s", help="one parameter of the world, as people=1000; may be repeated"),
+    ] = None,
+    faults: Annotated[float, typer.Option(min=0, max=1, help="share of broken lines to put in")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Simulate a seeded social world and write its log, with the truth about everybody's taste beside it.
+
+    Example: `run_flow.py simulate out/world/log.jsonl.zst --preset demo --set people=500 --set seed=7`
+    """
+    from infra.world import PRESETS, inject_faults
+    from infra.world import simulate as make
+
+    with refusals():
+        if preset not in PRESETS:
+            raise Refusal(f"no world is called {preset}: choose one of {', '.join(PRESETS)}")
+        changes = dict(parse_assignment(one) for one in assignments or [])
+        try:
+            world = msgspec.convert(msgspec.structs.asdict(PRESETS[preset]) | changes, type(PRESETS[preset]))
+        except msgspec.ValidationError as error:
+            raise Refusal(f"the world refuses a parameter: {error}") from None
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with bar(f"simulating {world.people:,} people", as_json) as progress:
+            summary = make(out, world, lambda share: progress(share, 1.0))
+        broken = inject_faults(out, out, faults, world.seed) if faults else {}
+    if as_json:
+        print_json({"summary": summary, "faults": broken})
+        return
+    rows = [{"what": kind, "events": count} for kind, count in (summary.kinds | broken).items()]
+    console.print(rows_table(f"{summary.events:,} events of {summary.people:,} people in {out}", rows))
 
 
-def rows_table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """Return rows as a table, numbers to the right."""
-    table = Table(title=title, title_justify="left")
-    for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
-    for row in rows:
-        table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values()))
-    return table
+@app.command(name="import")
+def import_command(
+    name: Annotated[str, typer.Argument(help="kuairand, twitter2010, douban or movielens")],
+    out: Annotated[Path, typer.Argument(help="the log to write")],
+    sources: Annotated[
+        list[Path] | None, typer.Option("--source", help="a file of the data; found in FORYOU_DATA if left out")
+    ] = None,
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="one option of the importer, as name=value")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn recorded data of another platform into a log.
+
+    Example: `run_flow.py import twitter2010 out/twitter2010/log.jsonl.zst`
+    """
+    from infra.importers import run as run_import
+
+    with refusals():
+        options = dict(parse_assignment(one) for one in assignments or [])
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with bar(f"importing {name}", as_json) as progress:
+            summary = run_import(name, sources or [], out, options, lambda share: progress(share, 1.0))
+    if as_json:
+        print_json(summary)
+        return
+    rows = [{"what": what, "value": str(value)} for what, value in (summary.kinds | summary.facts).items()]
+    console.print(rows_table(f"{summary.events:,} events in {out}", rows))
+    for note in summary.notes:
+        console.print(f"[dim]{note}[/dim]")
 
 
 @app.command(name="parameters")
 def parameters_command(file: ParameterFile = None, assignments: Set = None, as_json: Json = False) -> None:
     """List every parameter: value, default, origin.
 
-    Example: [bold]run_flow.py parameters --set scoring.oon_factor=0.5[/bold]
+    Example: `run_flow.py parameters --set scoring.oon_factor=0.5`
     """
     with refusals():
         tree = msgspec.to_builtins(parameters_from(file, assignments))
@@ -129,7 +137,7 @@ def parameters_command(file: ParameterFile = None, assignments: Set = None, as_j
 def validate(log: Log, as_json: Json = False) -> None:
     """Report every bad line of a log: file, line, field and reason. Status 1 where there are any.
 
-    Example: [bold]run_flow.py validate out/demo/log.jsonl.zst[/bold]
+    Example: `run_flow.py validate out/demo/log.jsonl.zst`
     """
     from infra.logs.validation import LogReport
     from infra.logs.validation import validate as bad_lines
@@ -155,7 +163,7 @@ def validate(log: Log, as_json: Json = False) -> None:
 def replay(
     log: Log,
     out: Out = Path("out/replay"),
-    checkpoint: Checkpoint = DEMO_CHECKPOINT,
+    checkpoint: Checkpoint = "demo",
     file: ParameterFile = None,
     assignments: Set = None,
     instances: Annotated[
@@ -169,7 +177,7 @@ def replay(
 ) -> None:
     """Replay a log through the dataflow: ranked feeds, what was served, dead letters, and a table of what happened.
 
-    Example: [bold]run_flow.py replay out/demo/log.jsonl.zst --show 2[/bold]
+    Example: `run_flow.py replay out/demo/log.jsonl.zst --show 2`
     """
     from flows import instances as many
     from flows.replay import Replay
@@ -177,7 +185,7 @@ def replay(
 
     with refusals():
         parameters = parameters_from(file, assignments)
-        what = Replay(log, out, checkpoint, parameters)
+        what = Replay(log, out, checkpoint_path(checkpoint), parameters)
         if verify:
             verified(many.verify(what, sorted({1, 2, 4, instances}), errors), as_json)
             return
@@ -226,7 +234,7 @@ def feed(
     log: Log,
     user: Annotated[str, typer.Argument(help="the viewer's id")],
     at: Annotated[str, typer.Option(help="when: milliseconds or ISO 8601; the end of the log if left out")] = "",
-    checkpoint: Checkpoint = DEMO_CHECKPOINT,
+    checkpoint: Checkpoint = "demo",
     file: ParameterFile = None,
     assignments: Set = None,
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
@@ -235,7 +243,7 @@ def feed(
 ) -> None:
     """Make one feed for a viewer at a time, from a log.
 
-    Example: [bold]run_flow.py feed out/demo/log.jsonl.zst 17 --at 2026-01-07T18:00:00 --explain[/bold]
+    Example: `run_flow.py feed out/demo/log.jsonl.zst 17 --at 2026-01-07T18:00:00 --explain`
     """
     from flows.one_feed import one_feed
     from flows.report import feed_picture, posts_of, related_posts
@@ -245,11 +253,125 @@ def feed(
         viewer = int(user) if user.isdigit() else user
         parameters = parameters_from(file, assignments)
         with bar(f"reading {log.name}", quiet=as_json) as progress:
-            made = one_feed(log, checkpoint, parameters, viewer, when, explain or as_json, limit, progress)
+            made = one_feed(
+                log, checkpoint_path(checkpoint), parameters, viewer, when, explain or as_json, limit, progress
+            )
     if as_json:
         print_json(made)
     else:
         console.print(feed_picture(made, posts_of(log, related_posts([made])), explain))
+
+
+@app.command()
+def train(
+    log: Log,
+    out: Annotated[Path, typer.Option("--out", "-o", help="the checkpoint to write")] = Path("out/model.phoenix"),
+    preset: Annotated[str, typer.Option(help="the model's size: demo or standard")] = "demo",
+    until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="passes over the examples")] = 3,
+    seed: Annotated[int, typer.Option(help="of fresh weights and sampled posts")] = 0,
+    file: ParameterFile = None,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train Phoenix, ranker and retrieval, on what a log says was served and what came of it.
+
+    Example: `run_flow.py train out/demo/log.jsonl.zst --out out/demo.phoenix --until 2026-01-07`
+    """
+    from flows.train import train as run_training
+
+    with refusals():
+        until_ms = time_ms(until) if until else None
+        parameters = parameters_from(file, assignments)
+        with bar(f"training on {log.name}", as_json) as progress:
+            report = run_training(log, out, preset, parameters, until_ms, epochs, seed, progress)
+    if as_json:
+        print_json(report)
+    else:
+        console.print(rows_table(f"{out}, model {report.model}", [msgspec.structs.asdict(report)]))
+
+
+@app.command()
+def evaluate(
+    log: Log,
+    feeds: Annotated[
+        Path | None, typer.Option(help="the folder of a replay: compare its feeds with what came next")
+    ] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option("--checkpoint", "-c", help="rank what the log says was served")
+    ] = None,
+    after: Annotated[
+        str, typer.Option(help="count only what was asked or served from this time on: ms or ISO 8601")
+    ] = "",
+    file: ParameterFile = None,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Measure feeds (--feeds) by what their viewers did next, and a model (--checkpoint) on what was really served.
+
+    Beside the feeds stand popularity and co-engagement on the same requests; with a simulated world's truth beside the
+    log, the share of the best possible utility as well.
+
+    Example: `run_flow.py evaluate out/demo/log.jsonl.zst --feeds out/demo/feeds --checkpoint demo --after 2026-01-07`
+    """
+    from flows.evaluate import feed_quality
+    from flows.ranking_quality import ranking_quality
+    from flows.world_quality import world_quality
+    from infra.world import truth_path
+
+    results: dict[str, object] = {}
+    with refusals():
+        if feeds is None and checkpoint is None:
+            raise Refusal("nothing to evaluate: give --feeds FOLDER, --checkpoint NAME or both")
+        after_ms = time_ms(after) if after else 0
+        parameters = parameters_from(file, assignments)
+        if feeds is not None:
+            with bar("comparing feeds with what came next", as_json) as progress:
+                results["feeds"] = feed_quality(log, feeds, after_ms, progress)
+            if truth_path(log).exists():
+                results["world"] = world_quality(log, feeds, after_ms)
+        if checkpoint is not None:
+            with bar("ranking what was served", as_json) as progress:
+                results["ranking"] = ranking_quality(log, checkpoint_path(checkpoint), parameters, after_ms, progress)
+    if as_json:
+        print_json(results)
+        return
+    for what, value in results.items():
+        rows = getattr(value, "table", None)
+        facts = {name: one for name, one in msgspec.structs.asdict(value).items() if name != "table"}  # type: ignore[arg-type]
+        if rows:
+            console.print(rows_table(what, [msgspec.structs.asdict(row) for row in rows]))
+        console.print(rows_table("", [{"what": name, "value": one} for name, one in facts.items()]))
+
+
+@app.command()
+def bench(
+    only: Annotated[
+        list[str] | None, typer.Argument(help="some of: ranker, thunder, index, pipeline, ingest, memory")
+    ] = None,
+    quick: Annotated[bool, typer.Option(help="smaller sets, about a minute")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure speed and memory: each table with its peers and limits in the same run.
+
+    Example: `run_flow.py bench thunder index --quick`
+    """
+    from benchmarks import SUITES
+
+    with refusals():
+        unknown = set(only or ()) - SUITES.keys()
+        if unknown:
+            raise Refusal(f"no benchmark is called {', '.join(sorted(unknown))}: choose from {', '.join(SUITES)}")
+    results = {}
+    for name, suite in SUITES.items():
+        if only and name not in only:
+            continue
+        with errors.status(f"measuring {name}"):
+            results[name] = suite(quick)
+        if not as_json:
+            console.print(rows_table(name, results[name]))
+    if as_json:
+        print_json(results)
 
 
 if __name__ == "__main__":

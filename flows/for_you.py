@@ -18,19 +18,15 @@ from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
+from flows.intake import Intake
 from models.phoenix import Phoenix
-from operators.decode import Ownership, Poll, dead_letter, decode
-from operators.parameters import Parameters
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.filters import PRE_SCORING
 from operators.pipeline.runner import Accounting, run_filters
 from operators.pipeline.sources import gather
 from operators.ranking import Ranker, RankLogic
 from operators.slate import Ranked, make_feed
-from operators.state import State
-from operators.viewers.partition import ViewerBatch
 from operators.viewers.query import Query
-from schemas.codec import Refused
 from schemas.events import Served
 from schemas.feeds import DeadLetter, Feed
 from schemas.polls import RawPoll
@@ -77,44 +73,13 @@ class _Owned(StatefulBatchLogic[Any, Any, None]):
 
 
 class ForYou:
-    """The work of each step, over one state, model and set of parameters."""
+    """The work of each step from the query on, over the state that the intake keeps up, and a model."""
 
-    def __init__(
-        self, state: State, phoenix: Phoenix, ranker: Ranker, parameters: Parameters, ownership: Ownership
-    ) -> None:
-        self.state = state
+    def __init__(self, intake: Intake, phoenix: Phoenix, ranker: Ranker) -> None:
+        self.intake = intake
+        self.state = intake.state
         self.phoenix = phoenix
         self.ranker = ranker
-        self.parameters = parameters
-        self.ownership = ownership
-        self.events = 0
-
-    def decode(self, raw: RawPoll) -> Poll:
-        """Decode a poll."""
-        poll = decode(raw, self.parameters, self.ownership)
-        self.events += poll.events
-        return poll
-
-    def update_posts(self, poll: Poll) -> Iterable[Poll]:
-        """Apply a poll's posts, and tell its engagements who wrote the posts and what they are about."""
-        posts = self.state.posts
-        for refusal in posts.apply(poll.post_events, poll.clock_ms):
-            place = next(i for i, event in enumerate(poll.post_events) if event is refusal.event)
-            poll.dead_letters.append(dead_letter(poll.post_origins[place], Refused(refusal.reason, refusal.path)))
-        if poll.actions is not None:
-            authors, terms = posts.table.resolve(poll.actions.post)
-            known = poll.actions.author
-            poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
-        return [poll]
-
-    def by_partition(self, poll: Poll) -> list[tuple[str, tuple[int, ViewerBatch]]]:
-        """Return what each viewer partition gets of a poll."""
-        return [(str(number), (number, batch)) for number, batch in poll.by_partition(self.ownership).items()]
-
-    def update_viewers(self, item: tuple[int, ViewerBatch]) -> Iterable[Query]:
-        """Apply a partition's engagements and graph changes; hydrate its requests."""
-        partition, batch = item
-        return self.state.viewers(partition).apply(batch)
 
     def candidates(self, query: Query) -> Hydrated:
         """Gather and hydrate the candidates of a query from the live posts."""
@@ -132,7 +97,7 @@ class ForYou:
 
     def rank(self, hydrated: Hydrated) -> None:
         """Hand candidates to the ranker's threads."""
-        self.ranker.submit(hydrated.query, hydrated.table, hydrated.accounting, self.state.posts.names)
+        self.ranker.submit(hydrated.query, hydrated.table, hydrated.accounting, self.state.posts.table)
 
     def slate(self, ranked: Ranked) -> Answer:
         """Make the feed, and remember it as served."""
@@ -145,16 +110,16 @@ class ForYou:
 
 def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:
     """Return the dataflow of one instance."""
-    flow = Dataflow("for_you")
+    flow, intake = Dataflow("for_you"), job.intake
     polls = op.input("source", flow, source)
-    decoded = op.key_on("decode", op.map("decode_poll", polls, job.decode), lambda _poll: "posts")
-    posts = op.key_rm("posts", op.stateful_batch("posts_step", decoded, lambda _: _Owned(job.update_posts)))
+    decoded = op.key_on("decode", op.map("decode_poll", polls, intake.decode), lambda _poll: "posts")
+    posts = op.key_rm("posts", op.stateful_batch("posts_step", decoded, lambda _: _Owned(intake.update_posts)))
 
     dead_letters: op.KeyedStream[DeadLetter] = op.flat_map("dead_letters", posts, lambda poll: poll.dead_letters)
     op.output("dead_letters_out", dead_letters, sinks.dead_letters)
 
-    batches = op.flat_map("by_partition", posts, job.by_partition)
-    queries = op.key_rm("queries", op.stateful_batch("viewers", batches, lambda _: _Owned(job.update_viewers)))
+    batches = op.flat_map("by_partition", posts, intake.by_partition)
+    queries = op.key_rm("queries", op.stateful_batch("viewers", batches, lambda _: _Owned(intake.update_viewers)))
     hydrated = op.map("candidates", queries, job.candidates)
     filtered = op.key_on("filtered", op.map("filter", hydrated, job.filter), lambda _: "rank")
     ranked = op.key_rm("ranked", op.stateful_batch("rank", filtered, lambda _: RankLogic(job.ranker, job.rank)))

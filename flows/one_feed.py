@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from flows.for_you import Answer, ForYou, Sinks, for_you
+from flows.intake import Intake
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, EachSink, PollSource, polls_of, run
 from models.phoenix import Phoenix
 from operators.decode import Ownership
 from operators.parameters import Parameters
-from operators.posts.build import live_posts
 from operators.ranking import Ranker
-from operators.state import MemoryState
+from operators.state import MemoryState, live_posts
 from schemas.codec import Refused, decode, encode
 from schemas.events import FeedRequest
 from schemas.feeds import Feed
@@ -40,7 +40,7 @@ def one_feed(
     state = MemoryState(parameters, live_posts(parameters, phoenix))
     ranker = Ranker(phoenix, threads=1, in_work_max=1)
     answers: list[Answer] = []
-    job = ForYou(state, phoenix, ranker, parameters, Ownership())
+    job = ForYou(Intake(state, parameters, Ownership()), phoenix, ranker)
     polls = _until(LogReader(log), viewer, at_ms, explain, limit, progress)
     run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(lambda _letters: None))))
     ranker.close()

@@ -1,11 +1,11 @@
-"""Replay a recorded log through the For You dataflow: one instance in this process, or several in processes of their own."""
+"""Replay a recorded log through the For You dataflow, as one instance, and write down what happened."""
 
 import hashlib
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
@@ -14,15 +14,15 @@ import msgspec
 from msgspec import Struct
 
 from flows.for_you import Answer, ForYou, Sinks, for_you
+from flows.intake import Intake
 from infra.latency import Latencies
 from infra.logs.reader import LogReader
 from infra.polls import EachSink, PollSource, polls_of, run
 from models.phoenix import Phoenix
 from operators.decode import Ownership
 from operators.parameters import Parameters
-from operators.posts.build import live_posts
 from operators.ranking import Ranker
-from operators.state import MemoryState
+from operators.state import MemoryState, live_posts
 from schemas.codec import encode
 from schemas.feeds import DeadLetter, Feed
 from schemas.polls import RawPoll
@@ -68,7 +68,7 @@ class Replay:
     out: Path
     checkpoint: Path
     parameters: Parameters
-    ownership: Ownership = Ownership()
+    ownership: Ownership = field(default_factory=Ownership)
     threads: int = min(2, os.cpu_count() or 1)
 
 
@@ -145,7 +145,7 @@ def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> 
     phoenix.warm_up(what.parameters.selection.candidates_max)
     state = MemoryState(what.parameters, live_posts(what.parameters, phoenix))
     ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
-    job = ForYou(state, phoenix, ranker, what.parameters, what.ownership)
+    job = ForYou(Intake(state, what.parameters, what.ownership), phoenix, ranker)
     with Outputs(what.out, offsets=what.ownership.instances > 1) as outputs:
         source = PollSource(_told(polls_of(reader), reader, progress), ranker.ready)
         # Every instance refuses the same lines; the first one writes them down.
@@ -155,7 +155,7 @@ def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> 
         ranker.close()
         summary = outputs.summary
         summary.wall_s = time.perf_counter() - start_s
-        summary.events = job.events
+        summary.events = job.intake.events
         summary.live_posts = len(state.posts.table)
         summary.viewers = sum(len(one) for one in state.viewer_partitions.values())
     return summary

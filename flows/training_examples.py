@@ -9,18 +9,20 @@ them.
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
-from flows.for_you import ForYou
+from flows.intake import Intake
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, SERVED_MARK, polls_of
-from models.inputs import TERMS, Context, ExampleBatch
+from models.inputs import TERMS, Candidates, Context, ExampleBatch
 from operators.decode import Poll
-from operators.keys import Keys, contains, keys_of
-from operators.viewers.query import Origin, Request
-from operators.viewers.relations import Relations
+from operators.keys import keys_of
+from operators.pipeline.candidates import RETRIEVAL
+from operators.pipeline.sources import hydrate
+from operators.viewers.query import Origin, Query, Request
 from schemas.actions import DWELL_TIME
 from schemas.events import FeedRequest, Served
 from schemas.ids import key_of
@@ -35,8 +37,7 @@ RECENT_POSTS: Final = 4096
 class Open:
     """An example that still takes labels."""
 
-    context: Context
-    relations: Relations
+    query: Query
     shown: bool
     posts: list[int]
     actions: dict[int, int] = field(default_factory=dict)
@@ -45,25 +46,20 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled example; columns as in `ExampleBatch`, of at most M posts."""
+    """One labelled example of n posts, at most M; `posts` and labels are as the ranker reads and predicts them."""
 
     context: Context
-    post: Keys
-    author: Keys
-    terms: np.ndarray
-    created_ms: np.ndarray
-    followed: np.ndarray
-    has_video: np.ndarray
-    actions: np.ndarray
-    dwell_s: np.ndarray
+    posts: Candidates
+    actions: npt.NDArray[np.uint32]
+    dwell_s: npt.NDArray[np.float32]
     shown: bool
 
 
 class ExampleBuilder:
     """Follows a log and yields its examples, over the same state that serves feeds."""
 
-    def __init__(self, job: ForYou, posts_max: int, seed: int = 0) -> None:
-        self._job = job
+    def __init__(self, intake: Intake, posts_max: int, seed: int = 0) -> None:
+        self._intake = intake
         self._posts_max = posts_max
         self._open: dict[int, list[Open]] = {}
         self._in_order: deque[Open] = deque()
@@ -73,13 +69,13 @@ class ExampleBuilder:
 
     def take(self, poll: Poll) -> Iterator[Example]:
         """Take a poll that ends with a request or with what was served; yield the examples it closes."""
-        job = self._job
-        for updated in job.update_posts(poll):
+        intake = self._intake
+        for updated in intake.update_posts(poll):
             self._label(updated)
-            for _, (partition, batch) in job.by_partition(updated):
-                for query in job.state.viewers(partition).apply(batch):
+            for _, (partition, batch) in intake.by_partition(updated):
+                for query in intake.update_viewers((partition, batch)):
                     if not self._served_seen:
-                        self._start(query.request.event, query.context, query.relations, posts=None)
+                        self._start(query, posts=None)
         for served in poll.served:
             self._served_seen = True
             self._start_served(served)
@@ -88,26 +84,26 @@ class ExampleBuilder:
 
     def close(self, before_ms: int) -> Iterator[Example]:
         """Close and yield the examples that opened before this time."""
-        while self._in_order and self._in_order[0].context.at_ms < before_ms:
+        while self._in_order and self._in_order[0].query.at_ms < before_ms:
             one = self._in_order.popleft()
-            of_viewer = self._open[one.context.key]
+            of_viewer = self._open[one.query.context.key]
             of_viewer.remove(one)
             if not of_viewer:
-                del self._open[one.context.key]
+                del self._open[one.query.context.key]
             example = self._finish(one)
             if example is not None:
                 yield example
 
     def _start_served(self, served: Served) -> None:
-        job, viewer = self._job, key_of(served.viewer)
+        intake, viewer = self._intake, key_of(served.viewer)
         event = FeedRequest(at=served.at, request=served.request, viewer=served.viewer, surface=served.surface)
-        request = Request(event, viewer, job.parameters, Origin("served", 0, 0), 0.0)
-        query = job.state.viewers_of(viewer, job.ownership.partitions).query(request)
-        self._start(event, query.context, query.relations, keys_of(served.posts).tolist())
+        request = Request(event, viewer, intake.parameters, Origin("served", 0, 0), 0.0)
+        query = intake.state.viewers_of(viewer, intake.ownership.partitions).query(request)
+        self._start(query, keys_of(served.posts).tolist())
 
-    def _start(self, event: FeedRequest, context: Context, relations: Relations, posts: list[int] | None) -> None:
-        one = Open(context, relations, posts is not None, (posts or [])[: self._posts_max])
-        self._open.setdefault(context.key, []).append(one)
+    def _start(self, query: Query, posts: list[int] | None) -> None:
+        one = Open(query, posts is not None, (posts or [])[: self._posts_max])
+        self._open.setdefault(query.context.key, []).append(one)
         self._in_order.append(one)
 
     def _label(self, poll: Poll) -> None:
@@ -147,39 +143,35 @@ class ExampleBuilder:
                 return None
             sampled = self._rng.choice(np.array(self._recent, np.uint64), self._posts_max - len(posts))
             posts = np.concatenate([posts, np.setdiff1d(sampled, posts)])
-        table = self._job.state.posts.table
-        rows = table.rows_of(posts)
-        posts, rows = posts[rows >= 0], rows[rows >= 0]
-        if not len(posts):
+        live = self._intake.state.posts
+        rows = live.table.rows_of(posts)
+        rows = rows[rows >= 0]
+        if not len(rows):
             return None
-        columns = table.gather(rows)
-        actions = np.array([one.actions.get(post, 0) for post in posts.tolist()], np.uint32)
+        table = hydrate(one.query, live, rows, np.full(len(rows), RETRIEVAL, np.uint8))
+        keys = table.post.tolist()
         return Example(
-            context=one.context,
-            post=posts,
-            author=columns.author,
-            terms=columns.terms,
-            created_ms=columns.created_ms,
-            followed=contains(one.relations.followed, columns.author),
-            has_video=columns.video_ms > 0,
-            actions=actions,
-            dwell_s=np.array([one.dwell_s.get(post, 0.0) for post in posts.tolist()], np.float32),
+            context=one.query.context,
+            posts=table.rank_columns(),
+            actions=np.array([one.actions.get(key, 0) for key in keys], np.uint32),
+            dwell_s=np.array([one.dwell_s.get(key, 0.0) for key in keys], np.float32),
             shown=one.shown,
         )
 
 
 def examples(
     reader: LogReader,
-    job: ForYou,
+    intake: Intake,
     posts_max: int,
-    progress: Callable[[int, int], None] | None = None,
+    seed: int = 0,
+    progress: Callable[[float, float], None] | None = None,
 ) -> Iterator[Example]:
     """Yield the examples of a log in the order they opened."""
-    builder = ExampleBuilder(job, posts_max)
+    builder = ExampleBuilder(intake, posts_max, seed)
     for raw in polls_of(reader, (REQUEST_MARK, SERVED_MARK)):
         if progress is not None:
             progress(reader.bytes_read, reader.bytes_total)
-        yield from builder.take(job.decode(raw))
+        yield from builder.take(intake.decode(raw))
     yield from builder.close(2**63 - 1)
 
 
@@ -197,20 +189,20 @@ def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
     """Return examples as one padded batch."""
     count = len(of)
 
-    def history(name: str, dtype: type, *shape: int) -> np.ndarray:
-        out = np.zeros((count, history_max, *shape), dtype)
+    def history(name: str, dtype: type, *shape: int) -> npt.NDArray[Any]:
+        out: npt.NDArray[Any] = np.zeros((count, history_max, *shape), dtype)
         for row, one in enumerate(of):
             values = getattr(one.context.history, name)[-history_max:]
             out[row, : len(values)] = values
         return out
 
-    def posts(name: str, dtype: type, *shape: int) -> np.ndarray:
-        out = np.zeros((count, posts_max, *shape), dtype)
+    def posts(values: Callable[[Example], npt.NDArray[Any]], dtype: type, *shape: int) -> npt.NDArray[Any]:
+        out: npt.NDArray[Any] = np.zeros((count, posts_max, *shape), dtype)
         for row, one in enumerate(of):
-            out[row, : len(one.post)] = getattr(one, name)
+            out[row, : len(one.posts)] = values(one)
         return out
 
-    sizes = np.array([len(one.post) for one in of])
+    sizes = np.array([len(one.posts) for one in of])
     valid = np.arange(posts_max) < sizes[:, None]
     return ExampleBatch(
         viewer=np.array([one.context.key for one in of], np.uint64),
@@ -224,14 +216,14 @@ def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
         history_surface=history("surface", np.uint8),
         history_at_ms=history("at_ms", np.int64),
         history_length=np.array([min(len(one.context.history), history_max) for one in of], np.int64),
-        post=posts("post", np.uint64),
-        author=posts("author", np.uint64),
-        terms=posts("terms", np.uint16, TERMS),
-        created_ms=posts("created_ms", np.int64),
-        followed=posts("followed", np.bool_),
-        has_video=posts("has_video", np.bool_),
-        label_actions=posts("actions", np.uint32),
-        label_dwell_s=posts("dwell_s", np.float32),
+        post=posts(lambda one: one.posts.post, np.uint64),
+        author=posts(lambda one: one.posts.author, np.uint64),
+        terms=posts(lambda one: one.posts.terms, np.uint16, TERMS),
+        created_ms=posts(lambda one: one.posts.created_ms, np.int64),
+        followed=posts(lambda one: one.posts.followed, np.bool_),
+        has_video=posts(lambda one: one.posts.has_video, np.bool_),
+        label_actions=posts(lambda one: one.actions, np.uint32),
+        label_dwell_s=posts(lambda one: one.dwell_s, np.float32),
         shown=valid & np.array([one.shown for one in of])[:, None],
         valid=valid,
     )

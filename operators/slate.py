@@ -86,24 +86,24 @@ def _feed(
     chosen: npt.NDArray[np.intp],
     probabilities: npt.NDArray[np.float32] | None,
 ) -> Feed:
-    event, names = query.request.event, ranked.names
-    posts, authors = names.of(table.post[chosen]), names.of(table.author[chosen])
-    originals = names.of(table.repost_of[chosen])
+    event, spell = query.request.event, ranked.names.original_id
     ranks = None if scores is None else _ranks(scores, table)
     items = []
-    for place, row in enumerate(chosen.tolist()):
+    for row in chosen.tolist():
+        post, author = spell(int(table.post[row])), spell(int(table.author[row]))
+        if post is None or author is None:
+            continue  # expired between gathering and here: only its key is left
+        explained = event.explain and scores is not None and probabilities is not None and ranks is not None
         items.append(
             FeedItem(
-                post=posts[place],
-                author=authors[place],
+                post=post,
+                author=author,
                 score=0.0 if scores is None else float(scores.score[row]),
                 source=SOURCES[table.source[row]],
                 in_network=bool(table.in_network[row]),
                 why=why(table, scores, row),
-                repost_of=originals[place] if table.is_repost[row] else None,
-                explanation=explain(scores, probabilities, ranks, row)
-                if event.explain and scores is not None and probabilities is not None and ranks is not None
-                else None,
+                repost_of=spell(int(table.repost_of[row])) if table.is_repost[row] else None,
+                explanation=explain(scores, probabilities, ranks, row) if explained else None,  # type: ignore[arg-type]
             )
         )
     return Feed(
@@ -114,7 +114,10 @@ def _feed(
         items=tuple(items),
         stages=tuple(ranked.accounting.stages),
         degraded=tuple(query.degraded),
-        dropped=tuple(Dropped(stage, rule, tuple(names.of(posts))) for stage, rule, posts in ranked.accounting.dropped),
+        dropped=tuple(
+            Dropped(stage, rule, tuple(spelled for key in posts.tolist() if (spelled := spell(key)) is not None))
+            for stage, rule, posts in ranked.accounting.dropped
+        ),
     )
 
 

@@ -7,10 +7,14 @@ object, one step changes it, others reach it through its methods.
 
 from typing import Protocol
 
+from models.phoenix import Phoenix
 from operators.keys import Interner
 from operators.parameters import Parameters
+from operators.posts.index import CandidateIndex
 from operators.posts.live import LivePosts
+from operators.posts.table import PostTable
 from operators.viewers.partition import ViewerPartition
+from schemas.ids import partition_of
 
 
 class State(Protocol):
@@ -22,6 +26,9 @@ class State(Protocol):
 
     def viewers(self, partition: int) -> ViewerPartition:
         """Return a viewer partition, built at its first use."""
+
+    def viewers_of(self, viewer: int, partitions: int) -> ViewerPartition:
+        """Return the partition of a viewer."""
 
 
 class MemoryState:
@@ -40,7 +47,17 @@ class MemoryState:
             one = self._viewers[partition] = ViewerPartition(partition, self._parameters, self._authors)
         return one
 
+    def viewers_of(self, viewer: int, partitions: int) -> ViewerPartition:
+        """Return the partition of a viewer."""
+        return self.viewers(partition_of(viewer, partitions))
+
     @property
     def viewer_partitions(self) -> dict[int, ViewerPartition]:
         """The partitions built so far."""
         return self._viewers
+
+
+def live_posts(parameters: Parameters, phoenix: Phoenix | None = None) -> LivePosts:
+    """Return empty live posts, with a candidate index of the model's dimensions where there is a model."""
+    index = None if phoenix is None else CandidateIndex(phoenix.dimensions)
+    return LivePosts(PostTable(parameters.posts.retention_s), index)

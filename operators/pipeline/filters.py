@@ -28,7 +28,7 @@ def core_data_hydration(_query: Query, table: CandidateTable) -> Mask:
 
 def age(query: Query, table: CandidateTable) -> Mask:
     """Drop a post older than `filters.age_s`."""
-    return np.greater_equal(table.created_ms, query.at_ms - query.parameters.filters.age_s * 1000)
+    return table.created_ms >= np.int64(query.at_ms - query.parameters.filters.age_s * 1000)
 
 
 def self_tweet(query: Query, table: CandidateTable) -> Mask:
@@ -38,8 +38,9 @@ def self_tweet(query: Query, table: CandidateTable) -> Mask:
 
 def oon_retweet_reply(_query: Query, table: CandidateTable) -> Mask:
     """Drop out-of-network reposts and replies, and replies whose parent is not to be had."""
-    oon = ~table.in_network & (table.is_reply | table.is_repost)
-    return ~oon & ~(table.is_reply & ~table.parent_is_live)
+    drop: Mask = ~table.in_network & (table.is_reply | table.is_repost)
+    drop |= table.is_reply & ~table.parent_is_live
+    return ~drop
 
 
 def oon_nsfw_simclusters(_query: Query, table: CandidateTable) -> Mask:

@@ -2,12 +2,11 @@
 
 from typing import Protocol
 
-from operators.keys import Keys
 from schemas.ids import Id
 
 
 class Names(Protocol):
-    """Whatever remembers the ids of posts and authors."""
+    """Whatever remembers how the ids of live posts and their authors are spelled: the table of posts."""
 
-    def of(self, keys: Keys) -> list[Id]:
-        """Return the id of each key."""
+    def original_id(self, key: int) -> Id | None:
+        """Return the id of a post or author; None for text of neither a live post nor its author."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from operators.keys import Keys, no_keys, with_key, without_key
-from operators.text import token_hashes
+from operators.text import Tokens, token_hashes
 from schemas.events import Block, Follow, Mute, MuteKeyword, Profile, Subscribe
 from schemas.ids import key_of
 
@@ -18,7 +18,7 @@ class Relations:
     blocked_by: Keys = field(default_factory=no_keys)
     muted: Keys = field(default_factory=no_keys)
     subscribed: Keys = field(default_factory=no_keys)
-    keywords: dict[str, Keys] = field(default_factory=dict)
+    keywords: dict[str, Tokens] = field(default_factory=dict)
     account_created_ms: int | None = None
     followers: int = 0
 

@@ -1,0 +1,48 @@
+"""The intake: from polls to the state of posts and viewers, and to queries. Feeds and training examples share it."""
+
+from collections.abc import Iterable
+
+from operators.decode import Ownership, Poll, dead_letter, decode
+from operators.parameters import Parameters
+from operators.state import State
+from operators.viewers.partition import ViewerBatch
+from operators.viewers.query import Query
+from schemas.codec import Refused
+from schemas.polls import RawPoll
+
+
+class Intake:
+    """The work of the steps that change the state; `events` counts what was taken."""
+
+    def __init__(self, state: State, parameters: Parameters, ownership: Ownership) -> None:
+        self.state = state
+        self.parameters = parameters
+        self.ownership = ownership
+        self.events = 0
+
+    def decode(self, raw: RawPoll) -> Poll:
+        """Decode a poll."""
+        poll = decode(raw, self.parameters, self.ownership)
+        self.events += poll.events
+        return poll
+
+    def update_posts(self, poll: Poll) -> Iterable[Poll]:
+        """Apply a poll's posts, and tell its engagements who wrote the posts and what they are about."""
+        posts = self.state.posts
+        for refusal in posts.apply(poll.post_events, poll.clock_ms):
+            place = next(i for i, event in enumerate(poll.post_events) if event is refusal.event)
+            poll.dead_letters.append(dead_letter(poll.post_origins[place], Refused(refusal.reason, refusal.path)))
+        if poll.actions is not None:
+            authors, terms = posts.table.resolve(poll.actions.post)
+            known = poll.actions.author
+            poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
+        return [poll]
+
+    def by_partition(self, poll: Poll) -> list[tuple[str, tuple[int, ViewerBatch]]]:
+        """Return what each viewer partition gets of a poll."""
+        return [(str(number), (number, batch)) for number, batch in poll.by_partition(self.ownership).items()]
+
+    def update_viewers(self, item: tuple[int, ViewerBatch]) -> Iterable[Query]:
+        """Apply a partition's engagements and graph changes; hydrate its requests."""
+        partition, batch = item
+        return self.state.viewers(partition).apply(batch)

@@ -1,0 +1,121 @@
+"""The sources of candidates and their hydration, where the posts live (x-algorithm.md 1.2, 1.5)."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from models.phoenix import Phoenix
+from operators.keys import Mask, contains
+from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
+from operators.pipeline.runner import Accounting, attempt
+from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
+from operators.posts.index import CandidateIndex
+from operators.posts.live import LivePosts
+from operators.posts.records import Posts
+from operators.viewers.query import Query
+
+NO_ROWS = np.empty(0, np.int64)
+
+
+def gather(query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Accounting) -> CandidateTable:
+    """Return the candidates of every source, hydrated, in the order of the sources; of duplicates the first wins later.
+
+    A source that fails brings nothing, and the feed says so.
+    """
+    parameters, rows = query.parameters, []
+    if parameters.thunder.enabled:
+        found = attempt(query, "source.thunder", partial(from_thunder, query, posts), NO_ROWS)
+        accounting.count("source.thunder", len(found), len(found))
+        rows.append((THUNDER, found))
+    if parameters.retrieval.enabled and not query.request.event.in_network_only:
+        found = attempt(query, "source.phoenix_retrieval", partial(from_retrieval, query, posts, phoenix), NO_ROWS)
+        accounting.count("source.phoenix_retrieval", len(found), len(found))
+        rows.append((RETRIEVAL, found))
+    source = np.concatenate([np.full(len(found), name, np.uint8) for name, found in rows] or [np.empty(0, np.uint8)])
+    everything = np.concatenate([found for _, found in rows] or [NO_ROWS])
+    return hydrate(query, posts, everything, source)
+
+
+def from_thunder(query: Query, posts: LivePosts) -> Rows:
+    """Return the newest posts of the followed authors, rows int64[n]."""
+    followed, viewer = query.relations.followed, query.request.viewer
+    return posts.thunder.newest(followed, viewer, query.at_ms, query.seen, query.parameters.thunder)
+
+
+def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix) -> Rows:
+    """Return the posts nearest to the viewer's embedding, rows int64[n]; what has just arrived is among them."""
+    index = posts.index
+    if index is None:
+        raise LookupError("there is no candidate index")
+    refresh_index(posts, index, phoenix)
+    vector = phoenix.embed_viewer(query.context)
+    oldest_ms = query.at_ms - query.parameters.posts.retention_s * 1000
+    rows, _ = index.search(vector, query.parameters.retrieval.posts_max, query.at_ms, oldest_ms)
+    return rows
+
+
+def refresh_index(posts: LivePosts, index: CandidateIndex, phoenix: Phoenix) -> None:
+    """Embed what was added since the last time and put it into the index; what was deleted has left it already."""
+    added = posts.table.take_added()
+    if len(added):
+        new = posts.table.gather(added)
+        index.add(added, new.created_ms, phoenix.embed_posts(new.key, new.author, new.terms))
+
+
+def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.uint8]) -> CandidateTable:
+    """Return the candidates at `rows` with all that filters, ranker and scorers ask of them."""
+    table = posts.table
+    own = table.gather(rows)
+    related = table.related(own)
+    is_repost = own.flags & REPOST != 0
+    original = table.gather(related.reposted)
+    known = is_repost & (related.reposted >= 0)
+    relations, viewer = query.relations, np.uint64(query.request.viewer)
+    rank_author = np.where(is_repost, own.repost_of_author, own.author)
+    rank_author = np.where(known, original.author, rank_author)
+    return CandidateTable(
+        row=rows,
+        post=own.key,
+        author=own.author,
+        created_ms=own.created_ms,
+        source=source,
+        in_network=contains(relations.followed, own.author) | (own.author == viewer),
+        is_reply=own.flags & REPLY != 0,
+        is_repost=is_repost,
+        has_video=own.flags & VIDEO != 0,
+        video_ms=np.where(known, original.video_ms, own.video_ms),
+        subscribers_only=own.flags & SUBSCRIBERS_ONLY != 0,
+        reply_to=own.reply_to,
+        parent_is_live=related.parent >= 0,
+        conversation=own.conversation,
+        repost_of=own.repost_of,
+        repost_author=rank_author * is_repost,
+        quote_author=own.quote_of_author,
+        mutual_follow=contains(relations.followed, own.author) & contains(relations.followed_by, own.author),
+        rank_post=np.where(is_repost, own.repost_of, own.key),
+        rank_author=rank_author,
+        rank_terms=np.where(known[:, None], original.terms, own.terms),
+        rank_author_followed=contains(relations.followed, rank_author),
+        unsafe=_labelled(own, original, known, table.label_sets, query.parameters.visibility.drop_labels),
+        unsafe_oon=_labelled(own, original, known, table.label_sets, query.parameters.visibility.drop_labels_oon),
+        muted=_muted(query, posts, rows, related.reposted),
+    )
+
+
+def _labelled(
+    own: Posts, original: Posts, known: Mask, label_sets: Sequence[tuple[str, ...]], labels: tuple[str, ...]
+) -> Mask:
+    """Return which posts, or the posts they repeat, carry one of the labels."""
+    bad = np.array([not set(labels).isdisjoint(one) for one in label_sets])
+    drop: Mask = bad[own.labels] | (known & bad[original.labels])
+    return drop
+
+
+def _muted(query: Query, posts: LivePosts, rows: Rows, reposted: Rows) -> Mask:
+    """Return which posts, or the posts they repeat, hold a phrase that the viewer muted."""
+    phrases = list(query.relations.keywords.values())
+    if not phrases:
+        return np.zeros(len(rows), np.bool_)
+    return posts.table.contains_phrase(rows, phrases) | posts.table.contains_phrase(reposted, phrases)
