@@ -1,0 +1,93 @@
+"""A model against held-out examples, through the same `Phoenix.rank` that serves."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from models.inputs import ExampleBatch
+from models.metrics import CalibrationBin, auc, by_group, calibration, log_loss
+from models.phoenix import Phoenix
+from schemas.actions import ACTIONS, DWELL_TIME
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """One action's fit: how often it happened, AUC over all rows and within viewers, log loss, calibration."""
+
+    action: str
+    rows: int
+    happened: int
+    auc: float | None
+    viewer_auc: float | None
+    log_loss: float
+    predicted: float
+    observed: float
+    calibration: list[CalibrationBin]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Every action's result in the order of ACTIONS without dwell_time, and the dwell seconds."""
+
+    rows: int
+    actions: list[ActionResult]
+    dwell_mean_error_s: float
+    dwell_predicted_s: float
+    dwell_observed_s: float
+
+
+def evaluate(
+    phoenix: Phoenix,
+    batches: Iterable[ExampleBatch],
+    shown_only: bool = True,
+    progress: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Return how well a model ranks held-out examples: the rows that were shown, or with `shown_only` off all valid.
+
+    Calls `progress(examples so far)` after each batch. Raises ValueError where there is no row to judge by.
+    """
+    scores, labels, dwell, viewers = [], [], [], []
+    examples = 0
+    for batch in batches:
+        judged = batch.valid & batch.shown if shown_only else batch.valid
+        for example in range(len(batch.viewer)):
+            rows = np.flatnonzero(judged[example])
+            if len(rows) == 0:
+                continue
+            scores.append(phoenix.rank(batch.context(example), batch.candidates(example).take(rows)))
+            labels.append(batch.label_actions[example, rows])
+            dwell.append(batch.label_dwell_s[example, rows])
+            viewers.append(np.full(len(rows), batch.viewer[example]))
+        examples += len(batch.viewer)
+        if progress is not None:
+            progress(examples)
+    if not scores:
+        raise ValueError("there are no rows to evaluate on")
+    given, bits, viewer = np.concatenate(scores), np.concatenate(labels), np.concatenate(viewers)
+    seconds = np.concatenate(dwell)
+    results = []
+    for column, action in enumerate(ACTIONS[:DWELL_TIME]):
+        happened = (bits >> np.uint32(column)) & np.uint32(1) == 1
+        p = given[:, column]
+        results.append(
+            ActionResult(
+                action,
+                len(p),
+                int(happened.sum()),
+                auc(happened, p),
+                by_group(viewer, happened, p),
+                log_loss(happened, p),
+                float(p.mean()),
+                float(happened.mean()),
+                calibration(happened, p),
+            )
+        )
+    predicted = given[:, DWELL_TIME]
+    return Evaluation(
+        len(given),
+        results,
+        float(np.abs(predicted - seconds).mean()),
+        float(predicted.mean()),
+        float(seconds.mean()),
+    )

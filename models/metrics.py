@@ -1,0 +1,73 @@
+"""How well predictions fit what happened: rank-based AUC, log loss and calibration, in NumPy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating]
+Flags = NDArray[np.bool_]
+
+# Keeps a wrong certainty from being infinitely bad: the step of f32 below 1.
+PROBABILITY_MIN = 6e-8
+
+
+def auc(happened: Flags, scores: Floats) -> float | None:
+    """Return the chance that something that happened scored above something that did not, ties counting one half.
+
+    `happened` bool[n] and `scores` [n]. None where one of the two sides is empty: there is nothing to compare.
+    """
+    positives = int(happened.sum())
+    negatives = len(happened) - positives
+    if positives == 0 or negatives == 0:
+        return None
+    ranks_of_positives = float(average_ranks(scores)[happened].sum())
+    return (ranks_of_positives - positives * (positives + 1) / 2) / (positives * negatives)
+
+
+def average_ranks(scores: Floats) -> NDArray[np.float64]:
+    """Return the rank of each score, 1 the lowest; equal scores share the average of their ranks."""
+    _, group, sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(sizes)
+    averages: NDArray[np.float64] = last - (sizes - 1) / 2
+    return averages[group]
+
+
+def log_loss(happened: Flags, probabilities: Floats) -> float:
+    """Return the mean of -log(probability given to what came about), in nats; 0 for no rows."""
+    if len(happened) == 0:
+        return 0.0
+    p = np.clip(probabilities.astype(np.float64), PROBABILITY_MIN, 1 - PROBABILITY_MIN)
+    return float(-np.where(happened, np.log(p), np.log1p(-p)).mean())
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationBin:
+    """Rows of like probability: how many, the mean probability given, the share that happened."""
+
+    rows: int
+    predicted: float
+    observed: float
+
+
+def calibration(happened: Flags, probabilities: Floats, bins: int = 10) -> list[CalibrationBin]:
+    """Return at most `bins` bins of equally many rows, from the lowest probability to the highest."""
+    order = np.argsort(probabilities, kind="stable")
+    return [
+        CalibrationBin(len(rows), float(probabilities[rows].mean()), float(happened[rows].mean()))
+        for rows in np.array_split(order, bins)
+        if len(rows)
+    ]
+
+
+def by_group(groups: NDArray[np.uint64], happened: Flags, scores: Floats) -> float | None:
+    """Return the mean AUC within groups (viewers, say), weighted by their rows; None if no group has both sides."""
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order])) + 1
+    total, weight = 0.0, 0
+    for rows in np.split(order, starts):
+        one = auc(happened[rows], scores[rows]) if len(rows) else None
+        if one is not None:
+            total += one * len(rows)
+            weight += len(rows)
+    return total / weight if weight else None
