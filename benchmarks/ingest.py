@@ -73,8 +73,7 @@ def _intake(log: Path) -> int:
 
     def take(raw: Any) -> Any:
         for poll in intake.update_posts(intake.decode(raw)):
-            for _, item in intake.by_partition(poll):
-                list(intake.update_viewers(item))
+            list(intake.update_viewers(poll))
         return raw
 
     flow = Dataflow("ingest")

@@ -103,7 +103,7 @@ class ForYou:
         """Make the feed, and remember it as served."""
         query, accounting = ranked.query, ranked.accounting
         with accounting.timing("slate"):
-            feed, served = make_feed(ranked, self.state.viewers(query.partition))
+            feed, served = make_feed(ranked, self.state.viewers)
         accounting.timed("request", time.perf_counter() - query.request.read_at_s)
         return Answer(feed, served, query.request.origin.offset, accounting.durations_s)
 
@@ -118,8 +118,8 @@ def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:
     dead_letters: op.KeyedStream[DeadLetter] = op.flat_map("dead_letters", posts, lambda poll: poll.dead_letters)
     op.output("dead_letters_out", dead_letters, sinks.dead_letters)
 
-    batches = op.flat_map("by_partition", posts, intake.by_partition)
-    queries = op.key_rm("queries", op.stateful_batch("viewers", batches, lambda _: _Owned(intake.update_viewers)))
+    by_viewers = op.key_on("by_viewers", posts, lambda _poll: "viewers")
+    queries = op.key_rm("queries", op.stateful_batch("viewers", by_viewers, lambda _: _Owned(intake.update_viewers)))
     hydrated = op.map("candidates", queries, job.candidates)
     filtered = op.key_on("filtered", op.map("filter", hydrated, job.filter), lambda _: "rank")
     ranked = op.key_rm("ranked", op.stateful_batch("rank", filtered, lambda _: RankLogic(job.ranker, job.rank)))

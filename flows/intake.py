@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from operators.decode import Ownership, Poll, dead_letter, decode
 from operators.parameters import Parameters
 from operators.state import State
-from operators.viewers.partition import ViewerBatch
 from operators.viewers.query import Query
 from schemas.codec import Refused
 from schemas.polls import RawPoll
@@ -38,11 +37,6 @@ class Intake:
             poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
         return [poll]
 
-    def by_partition(self, poll: Poll) -> list[tuple[str, tuple[int, ViewerBatch]]]:
-        """Return what each viewer partition gets of a poll."""
-        return [(str(number), (number, batch)) for number, batch in poll.by_partition(self.ownership).items()]
-
-    def update_viewers(self, item: tuple[int, ViewerBatch]) -> Iterable[Query]:
-        """Apply a partition's engagements and graph changes; hydrate its requests."""
-        partition, batch = item
-        return self.state.viewers(partition).apply(batch)
+    def update_viewers(self, poll: Poll) -> Iterable[Query]:
+        """Apply a poll's engagements and graph changes; hydrate its requests."""
+        return self.state.viewers.apply(poll.actions, poll.graph, poll.requests)

@@ -157,7 +157,7 @@ def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> 
         summary.wall_s = time.perf_counter() - start_s
         summary.events = job.intake.events
         summary.live_posts = len(state.posts.table)
-        summary.viewers = sum(len(one) for one in state.viewer_partitions.values())
+        summary.viewers = len(state.viewers)
     return summary
 
 

@@ -72,10 +72,9 @@ class ExampleBuilder:
         intake = self._intake
         for updated in intake.update_posts(poll):
             self._label(updated)
-            for _, (partition, batch) in intake.by_partition(updated):
-                for query in intake.update_viewers((partition, batch)):
-                    if not self._served_seen:
-                        self._start(query, posts=None)
+            for query in intake.update_viewers(updated):
+                if not self._served_seen:
+                    self._start(query, posts=None)
         for served in poll.served:
             self._served_seen = True
             self._start_served(served)
@@ -98,7 +97,7 @@ class ExampleBuilder:
         intake, viewer = self._intake, key_of(served.viewer)
         event = FeedRequest(at=served.at, request=served.request, viewer=served.viewer, surface=served.surface)
         request = Request(event, viewer, intake.parameters, Origin("served", 0, 0), 0.0)
-        query = intake.state.viewers_of(viewer, intake.ownership.partitions).query(request)
+        query = intake.state.viewers.query(request)
         self._start(query, keys_of(served.posts).tolist())
 
     def _start(self, query: Query, posts: list[int] | None) -> None:

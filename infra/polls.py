@@ -39,7 +39,12 @@ def polls_of(reader: LogReader, marks: tuple[bytes, ...] = (REQUEST_MARK,)) -> I
     """Yield a log in polls that end with their first line holding one of `marks`, cut alike by every process."""
     at_max = latest_accepted_ms()
     for batch in reader.batches():
-        topics = [source.topic or source.name for source in batch.sources]
+        one = len(reader.sources) == 1
+        topics = (
+            [(batch.sources[0].topic or batch.sources[0].name)] * len(batch.raw)
+            if one
+            else [source.topic or source.name for source in batch.sources]
+        )
         start = 0
         for end in _cuts(batch.raw, marks):
             yield RawPoll(
@@ -56,13 +61,8 @@ def polls_of(reader: LogReader, marks: tuple[bytes, ...] = (REQUEST_MARK,)) -> I
 
 def _cuts(lines: list[bytes], marks: tuple[bytes, ...]) -> Iterator[int]:
     """Yield the ends of polls: after each marked line, and at the end of the lines."""
-    last = 0
-    for index, line in enumerate(lines):
-        if any(mark in line for mark in marks):
-            last = index + 1
-            yield last
-    if last < len(lines):
-        yield len(lines)
+    ends = {index + 1 for mark in marks for index, line in enumerate(lines) if mark in line}
+    yield from sorted(ends | {len(lines)} if lines else ends)
 
 
 class PollSource(FixedPartitionedSource[RawPoll, None]):

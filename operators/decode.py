@@ -7,15 +7,14 @@ import numpy as np
 
 from operators.keys import keys_of, partitions_of
 from operators.parameters import ParameterRefused, Parameters, for_request
-from operators.viewers.partition import ViewerBatch
 from operators.viewers.query import Origin, Request
 from operators.viewers.sequences import NO_TERMS, Actions
+from operators.viewers.viewers import GraphChange
 from schemas.actions import ACTION_INDEX
 from schemas.codec import Refused, decode_batch
 from schemas.events import (
     Block,
     Engagement,
-    Event,
     FeedRequest,
     Follow,
     GraphEvent,
@@ -63,63 +62,43 @@ class Poll:
     post_events: list[PostEvent] = field(default_factory=list)
     post_origins: list[Origin] = field(default_factory=list)
     actions: Actions | None = None
-    graph: list[GraphEvent] = field(default_factory=list)
+    graph: list[GraphChange] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     events: int = 0
     clock_ms: int = 0
 
-    def by_partition(self, ownership: Ownership) -> dict[int, ViewerBatch]:
-        """Return what each viewer partition of this instance gets."""
-        batches: dict[int, ViewerBatch] = {}
-
-        def batch(partition: int) -> ViewerBatch:
-            return batches.setdefault(partition, ViewerBatch())
-
-        if self.actions is not None:
-            for partition, actions in _split(self.actions, ownership):
-                batch(partition).actions = actions
-        for event in self.graph:
-            sides = [(event.viewer, False)]
-            if isinstance(event, Follow | Block):
-                sides.append((event.author, True))
-            for identity, from_other in sides:
-                key = key_of(identity)
-                if ownership.owns(key):
-                    batch(partition_of(key, ownership.partitions)).graph.append((event, from_other))
-        for request in self.requests:
-            batch(partition_of(request.viewer, ownership.partitions)).requests.append(request)
-        return batches
-
 
 def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
     """Return a poll's events, in columns where there are many of a kind; whatever is refused is a dead letter."""
     poll = Poll()
-    engagements: list[Engagement] = []
     decoded = decode_batch(raw.raw, raw.at_max)
     for index, reason in raw.errors.items():
         decoded[index] = Refused(reason)
-    for index, event in enumerate(decoded):
-        kind = type(event)
-        if kind is Engagement:
-            engagements.append(event)  # type: ignore[arg-type]
-        elif kind is Refused:
-            poll.dead_letters.append(dead_letter(_origin(raw, index), event))  # type: ignore[arg-type]
-        elif kind in POST_EVENTS:
-            poll.post_events.append(event)  # type: ignore[arg-type]
-            poll.post_origins.append(_origin(raw, index))
-        elif kind is FeedRequest:
-            _take_request(poll, event, _origin(raw, index), raw.read_at_s, parameters, ownership)  # type: ignore[arg-type]
-        elif kind is Served:
-            poll.served.append(event)  # type: ignore[arg-type]
-        else:
-            poll.graph.append(event)  # type: ignore[arg-type]
-    events: list[Event] = [event for event in decoded if not isinstance(event, Refused)]
-    poll.events = len(events)
-    poll.clock_ms = max((event.at for event in events), default=0)
+    # Engagements are most of what comes: they go through in bulk, the rest one by one.
+    engagements = [event for event in decoded if type(event) is Engagement]
+    poll.events = len(engagements)
     if engagements:
-        poll.actions = _columns(engagements)
+        poll.actions = _owned(_columns(engagements), ownership)
+        poll.clock_ms = max(event.at for event in engagements)
+    for index, event in enumerate(decoded):
+        if isinstance(event, Engagement):
+            continue
+        if isinstance(event, Refused):
+            poll.dead_letters.append(dead_letter(_origin(raw, index), event))
+            continue
+        poll.events += 1
+        poll.clock_ms = max(poll.clock_ms, event.at)
+        if isinstance(event, POST_EVENTS):
+            poll.post_events.append(event)
+            poll.post_origins.append(_origin(raw, index))
+        elif isinstance(event, FeedRequest):
+            _take_request(poll, event, _origin(raw, index), raw.read_at_s, parameters, ownership)
+        elif isinstance(event, Served):
+            poll.served.append(event)
+        else:
+            poll.graph += _owned_sides(event, ownership)
     return poll
 
 
@@ -165,14 +144,19 @@ def _columns(engagements: list[Engagement]) -> Actions:
     )
 
 
-def _split(actions: Actions, ownership: Ownership) -> list[tuple[int, Actions]]:
-    """Return the actions of each owned partition, in their order."""
+def _owned(actions: Actions, ownership: Ownership) -> Actions:
+    """Return the actions of the viewers that this instance owns."""
+    if ownership.instances == 1:
+        return actions
     partition = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
-    order = np.argsort(partition, kind="stable")
-    edges = np.flatnonzero(np.diff(partition[order])) + 1
-    parts = [part for part in np.split(order, edges) if len(part)]
-    return [
-        (number, actions.take(part))
-        for part in parts
-        if (number := int(partition[part[0]])) % ownership.instances == ownership.instance
-    ]
+    return actions.take(np.flatnonzero(partition % ownership.instances == ownership.instance))
+
+
+def _owned_sides(event: GraphEvent, ownership: Ownership) -> list[GraphChange]:
+    """Return a change as the viewers of this instance see it: as their own, and as made about them."""
+    sides: list[GraphChange] = []
+    if ownership.owns(key_of(event.viewer)):
+        sides.append((event, False))
+    if isinstance(event, Follow | Block) and ownership.owns(key_of(event.author)):
+        sides.append((event, True))
+    return sides

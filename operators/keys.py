@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import KeysView, Sequence
+from itertools import repeat
 from typing import cast
 
 import numpy as np
@@ -39,7 +40,8 @@ def with_key(keys: Keys, key: int) -> Keys:
     at = int(np.searchsorted(keys, np.uint64(key)))
     if at < len(keys) and keys[at] == key:
         return keys
-    return np.insert(keys, at, np.uint64(key))
+    # A tenth of the time of np.insert, which handles every shape and axis.
+    return np.concatenate((keys[:at], np.array([key], np.uint64), keys[at:]))
 
 
 def without_key(keys: Keys, key: int) -> Keys:
@@ -47,7 +49,7 @@ def without_key(keys: Keys, key: int) -> Keys:
     at = int(np.searchsorted(keys, np.uint64(key)))
     if at == len(keys) or keys[at] != key:
         return keys
-    return np.delete(keys, at)
+    return np.concatenate((keys[:at], keys[at + 1 :]))
 
 
 def contains(sorted_keys: Keys, keys: Keys) -> Mask:
@@ -83,13 +85,14 @@ class Interner:
     def handles(self, keys: Keys) -> npt.NDArray[np.int32]:
         """Return the handle of each key; new keys get new handles."""
         known = self._handle_of
-        before = len(known)
-        # The default of setdefault is evaluated first, so that a new key's handle is the number of keys before it.
-        out = np.fromiter((known.setdefault(key, len(known)) for key in keys.tolist()), np.int32, len(keys))
-        if len(known) > before:
+        out = np.fromiter(map(known.get, keys.tolist(), repeat(-1)), np.int32, len(keys))
+        new = np.flatnonzero(out < 0)
+        if len(new):
+            # The default of setdefault is evaluated first: a new key's handle is the number of keys before it.
+            out[new] = [known.setdefault(key, len(known)) for key in keys[new].tolist()]
             while len(known) > len(self._keys):
                 self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
-            self._keys[out] = keys
+            self._keys[out[new]] = keys[new]
         return out
 
     def keys(self, handles: npt.NDArray[np.int32]) -> Keys:

@@ -13,8 +13,8 @@ from operators.pipeline.runner import Accounting, attempt, run_filters
 from operators.pipeline.scorers import ScoreTable, best_first, score
 from operators.pipeline.selection import POST_SELECTION
 from operators.posts.names import Names
-from operators.viewers.partition import ViewerPartition
 from operators.viewers.query import Query
+from operators.viewers.viewers import Viewers
 from schemas.events import Served
 from schemas.feeds import Dropped, Feed, FeedItem
 
@@ -31,7 +31,7 @@ class Ranked:
     model: str
 
 
-def make_feed(ranked: Ranked, viewers: ViewerPartition) -> tuple[Feed, Served]:
+def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
     """Score, select and order the candidates; remember and report what is served (x-algorithm.md 1.2, 1.5)."""
     query, accounting = ranked.query, ranked.accounting
     query = replace(query, served=viewers.served(query.request.viewer, query.at_ms))

@@ -35,7 +35,7 @@ def decode(line: bytes, at_max: int = 2**53) -> Event:
     except (UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"not JSON: {type(error).__name__}") from None
     if event.at > at_max:
-        raise Refused(f"time {event.at} lies in the future (latest accepted {at_max})", "$.at")
+        raise Refused(f"time {event.at} lies in the future", "$.at")
     if not line.isascii():
         _refuse_long_ids(event)
     return event

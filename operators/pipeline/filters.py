@@ -39,13 +39,13 @@ def self_tweet(query: Query, table: CandidateTable) -> Mask:
 def oon_retweet_reply(_query: Query, table: CandidateTable) -> Mask:
     """Drop out-of-network reposts and replies, and replies whose parent is not to be had."""
     drop: Mask = ~table.in_network & (table.is_reply | table.is_repost)
-    drop |= table.is_reply & ~table.parent_is_live
-    return ~drop
+    lost: Mask = table.is_reply & ~table.parent_is_live
+    return np.logical_not(drop | lost)
 
 
 def oon_nsfw_simclusters(_query: Query, table: CandidateTable) -> Mask:
     """Drop an out-of-network post that SimClusters brought and that carries a label dropped for such posts."""
-    return (table.source != SIMCLUSTERS) | table.in_network | ~table.unsafe_oon
+    return np.logical_not((table.source == SIMCLUSTERS) & ~table.in_network & table.unsafe_oon)
 
 
 def retweet_deduplication(_query: Query, table: CandidateTable) -> Mask:

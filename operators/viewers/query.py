@@ -39,7 +39,6 @@ class Query:
     """
 
     request: Request
-    partition: int
     context: Context
     relations: Relations
     seen: Keys

@@ -40,15 +40,12 @@ class Actions(NamedTuple):
 
 
 class ActionSequences:
-    """The last `groups_max` groups of every viewer of one partition.
+    """The last `groups_max` groups of every viewer; authors are interned, 4 bytes a group in place of 8."""
 
-    `authors` may be shared between partitions; it makes an author cost 4 bytes a group in place of 8.
-    """
-
-    def __init__(self, groups_max: int, window_s: int, authors: Interner) -> None:
+    def __init__(self, groups_max: int, window_s: int) -> None:
         self.groups_max = groups_max
         self.window_s = window_s
-        self._authors = authors
+        self._authors = Interner()
         self._post = np.zeros((SLOTS_FIRST, groups_max), np.uint64)
         self._author = np.zeros((SLOTS_FIRST, groups_max), np.int32)
         self._terms = np.zeros((SLOTS_FIRST, groups_max, NO_TERMS), np.uint16)
@@ -62,7 +59,10 @@ class ActionSequences:
         return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
 
     def append(self, actions: Actions) -> None:
-        """Take actions in their order: into a recent group of the same post, or as new groups."""
+        """Take actions in their order: into a recent group of the same post, or as new groups.
+
+        How they are cut into calls makes no difference, unless a viewer begins more groups in one call than are kept.
+        """
         if not len(actions.slot):
             return
         self._grow(int(actions.slot.max()) + 1)

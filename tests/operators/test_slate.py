@@ -5,14 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.keys import Interner
 from operators.parameters import DEFAULTS, Parameters
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting
 from operators.pipeline.scorers import HEADS, negative_offset
 from operators.pipeline.selection import conversation_of, dedup_conversation, visibility
 from operators.slate import Ranked, make_feed
-from operators.viewers.partition import ViewerPartition
+from operators.viewers.viewers import Viewers
 from schemas.events import FeedRequest
 from schemas.feeds import Feed
 from tests.operators.pipeline.tables import NOW_MS, VIEWER, query, table
@@ -23,8 +22,8 @@ class Ids:
         return key
 
 
-def viewers(parameters: Parameters = DEFAULTS) -> ViewerPartition:
-    return ViewerPartition(0, parameters, Interner())
+def viewers(parameters: Parameters = DEFAULTS) -> Viewers:
+    return Viewers(parameters)
 
 
 def favorites(*values: float) -> np.ndarray:
@@ -36,7 +35,7 @@ def favorites(*values: float) -> np.ndarray:
 def served(
     rows: CandidateTable,
     probabilities: np.ndarray | None,
-    partition: ViewerPartition | None = None,
+    partition: Viewers | None = None,
     explain: bool = False,
     limit: int | None = None,
     at_ms: int = NOW_MS,

@@ -50,7 +50,6 @@ def query(
     event = event or FeedRequest(at=NOW_MS, request="r", viewer=VIEWER)
     return Query(
         request=Request(event, VIEWER, parameters, Origin("feed-requests", 0, 1), 0.0),
-        partition=0,
         context=Context(VIEWER, History.empty(), NOW_MS, 1),
         relations=relations or Relations(),
         **{name: np.array(sorted(sets.get(name, [])), np.uint64) for name in ("seen", "engaged", "served")},

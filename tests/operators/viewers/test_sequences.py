@@ -5,7 +5,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.inputs import History
-from operators.keys import Interner
 from operators.viewers.sequences import NO_TERMS, Actions, ActionSequences
 from schemas.actions import ACTION_INDEX
 
@@ -31,7 +30,7 @@ def actions(*rows: tuple[int, int, int, int], undo: bool = False, dwell_s: float
 
 
 def sequences(groups_max: int = 8) -> ActionSequences:
-    return ActionSequences(groups_max, 300, Interner())
+    return ActionSequences(groups_max, 300)
 
 
 def told(history: History) -> list[tuple[int, int, int]]:
@@ -91,7 +90,7 @@ rows = st.lists(
 
 
 @settings(max_examples=200)
-@given(rows, st.integers(1, 40), st.integers(1, 5))
+@given(rows, st.integers(1, 40), st.integers(40, 64))
 def test_batches_make_no_difference_to_events_in_time_order(
     made: list[tuple[int, int, int, int]], cut: int, groups_max: int
 ) -> None:

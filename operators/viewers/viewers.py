@@ -1,7 +1,11 @@
-"""One viewer partition: the state of its viewers, owned by one step and reached by others through its methods."""
+"""The viewers of an instance: one object, changed by one step and reached by others through its methods.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+Not an object a viewer partition: a poll is worked on in columns, and a sixteenth of a poll is too short for them
+(docs/decisions/0006-one-slab-of-viewers.md).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from dataclasses import replace as replaced
 
 import numpy as np
@@ -15,18 +19,8 @@ from operators.viewers.sequences import Actions, ActionSequences
 from schemas.events import Block, Follow, GraphEvent
 from schemas.ids import key_of
 
-
-@dataclass(slots=True)
-class ViewerBatch:
-    """What one poll brings to one partition: bulk first, then the requests that end the poll.
-
-    In `actions` the column `slot` holds viewer keys still; `graph` pairs each change with whether it was made by
-    somebody else about a viewer of this partition.
-    """
-
-    actions: Actions | None = None
-    graph: list[tuple[GraphEvent, bool]] = field(default_factory=list)
-    requests: list[Request] = field(default_factory=list)
+# A change and whether somebody else made it about a viewer of this instance.
+GraphChange = tuple[GraphEvent, bool]
 
 
 @dataclass(slots=True)
@@ -37,14 +31,13 @@ class ServedRecord:
     posts: Keys
 
 
-class ViewerPartition:
-    """Action sequences, relations, seen and served posts of the viewers of one partition."""
+class Viewers:
+    """Action sequences, relations, seen and served posts of the viewers that this instance owns."""
 
-    def __init__(self, number: int, parameters: Parameters, authors: Interner) -> None:
-        self.number = number
+    def __init__(self, parameters: Parameters) -> None:
         self._parameters = parameters
         self._slots = Interner()
-        self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s, authors)
+        self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s)
         self._relations: dict[int, Relations] = {}
         self._seen: dict[int, Keys] = {}
         self._served: dict[int, ServedRecord] = {}
@@ -53,14 +46,17 @@ class ViewerPartition:
     def __len__(self) -> int:
         return len(self._relations.keys() | self._slots.known()) - 1  # key 0 is nobody
 
-    def apply(self, batch: ViewerBatch) -> list[Query]:
-        """Take a poll's changes, then hydrate its requests in their order."""
-        if batch.actions is not None:
-            slots = self._slots.handles(batch.actions.slot.view(np.uint64)).astype(np.int64)
-            self.sequences.append(batch.actions._replace(slot=slots))
-        for event, from_other in batch.graph:
+    def apply(self, actions: Actions | None, graph: Iterable[GraphChange], requests: Iterable[Request]) -> list[Query]:
+        """Take a poll's changes, then hydrate its requests in their order.
+
+        In `actions` the column `slot` holds viewer keys still.
+        """
+        if actions is not None and len(actions.slot):
+            slots = self._slots.handles(actions.slot.view(np.uint64)).astype(np.int64)
+            self.sequences.append(actions._replace(slot=slots))
+        for event, from_other in graph:
             self._change(event, from_other)
-        return [self.query(request) for request in batch.requests]
+        return [self.query(request) for request in requests]
 
     def _change(self, event: GraphEvent, from_other: bool) -> None:
         if from_other and isinstance(event, Follow | Block):
@@ -82,7 +78,6 @@ class ViewerPartition:
         history = self.sequences.of(self._slots.handle_of(viewer))
         return Query(
             request=request,
-            partition=self.number,
             context=Context(key=viewer, history=history, at_ms=event.at, surface=event.surface),
             relations=replaced(self._relations.get(viewer, NO_RELATIONS)),
             seen=np.sort(self._seen.get(viewer, NO_KEYS)),
