@@ -2,14 +2,12 @@
 
 import bisect
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
-import faiss
 import msgspec
 import numpy as np
 
+from operators.posts.index_quantiser import Quantiser, one_thread
 from operators.posts.index_segment import (
     FIXED_POINT,
     FloatMatrix,
@@ -20,23 +18,23 @@ from operators.posts.index_segment import (
 )
 
 NORM_MAX: Final = 1.01  # a unit vector, with what half-precision towers lose
-# Sub-quantisers of 2 dimensions and 4 bits, scanned 32 posts at a time in registers (FAISS fast-scan).
-QUANTISER_DIMENSIONS: Final = 2
-QUANTISER_BITS: Final = 4
 
 
 class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the index. The defaults are for a million live posts; smaller ones serve tests.
 
-    `segment_rows` posts share a time slice, and slices are dropped whole: 131,072 make 8 of a million, and a power of
-    two fills FAISS's code tables to the last byte. Posts get codes in blocks of `block_rows`, a millisecond's work.
+    Posts get codes in blocks of `block_rows`, a few milliseconds' work. `segment_rows` posts share a time slice: slices
+    are dropped whole, and each costs a search some 0.1 ms, so four make a million. `code_width` is how many dimensions
+    share 4 bits: at d 128, 1 takes 45 bytes a post more than 2 and needs half the candidates to be scored again.
     """
 
     exact_max: int = 20_480  # up to so many posts every search is exact
-    tail_rows: int = 4_096  # the newest posts, searched exactly and not encoded yet
+    tail_rows: int = 2_048  # the newest posts, searched exactly and not encoded yet
     block_rows: int = 512
-    segment_rows: int = 131_072
-    rescored_per_result: int = 4
+    segment_rows: int = 262_144
+    lists: int = 512  # of each segment, by the nearest of so many centroids
+    code_width: int = 1
+    rescored_per_result: int = 3
     rescored_min: int = 1_000
     training_rounds: int = 10
 
@@ -47,16 +45,18 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ValueError(f"{name} must be a multiple of block_rows ({self.block_rows})")
         if self.block_rows % 32:
             raise ValueError("block_rows must be a multiple of 32, the posts that fast-scan reads at once")
-        if self.exact_max < self.tail_rows:
-            raise ValueError("exact_max must be at least tail_rows")
+        if self.code_width not in {1, 2}:
+            raise ValueError(f"code_width must be 1 or 2, not {self.code_width}")
+        if self.exact_max < max(self.tail_rows, self.lists):
+            raise ValueError("exact_max must be at least tail_rows, and lists, which are trained on so many posts")
 
 
 class CandidateIndex:
     """Find the posts nearest to a vector by inner product, in a set that changes with every event.
 
-    The newest posts stand in a flat tail and are searched exactly. Older ones have product-quantiser codes in segments
-    of a fixed number of posts; the best few thousand by codes are scored again by their vectors. While at most
-    `exact_max` posts can be meant, all are scored exactly.
+    The newest posts stand in a flat tail and are searched exactly. Older ones have short codes, in segments of a fixed
+    number of posts; the best few thousand by their codes are scored again by their vectors. While at most `exact_max`
+    encoded posts can be meant, all are scored exactly.
 
     The state is a function of what was added, removed and expired, not of how adds were cut into batches or of when
     searches came: blocks, segments and training begin at fixed counts of posts ever added, and a score's bits depend on
@@ -80,7 +80,7 @@ class CandidateIndex:
         self._first_rows: list[int] = []  # of each segment
         self._tail: deque[FloatMatrix] = deque()  # blocks of fixed-point vectors; the last one is filling
         self._encoded_blocks = 0
-        self._quantiser: faiss.IndexPQFastScan | None = None
+        self._quantiser: Quantiser | None = None
 
     def __len__(self) -> int:
         """Count the posts neither removed nor expired."""
@@ -158,7 +158,7 @@ class CandidateIndex:
             self._segments[number] = Segment(settings.segment_rows, self.dimensions, first_row, first_ms)
             self._first_rows.append(first_row)
         if not used:
-            self._tail.append(np.empty((settings.block_rows, self.dimensions), np.float32))
+            self._tail.append(np.zeros((settings.block_rows, self.dimensions), np.float32))
         self._segments[number].append(rows, created_ms, fixed)
         self._tail[-1][used : used + rows.size] = fixed
         self._added += rows.size
@@ -177,14 +177,19 @@ class CandidateIndex:
         beyond = full - settings.exact_max // settings.block_rows
         if beyond < 0:
             return
-        with one_thread():
-            if self._quantiser is None:
-                self._quantiser = trained_quantiser(np.concatenate(self._tail), settings.training_rounds)
-            due = min(full - settings.tail_rows // settings.block_rows, 2 * (beyond + 1))
-            while self._encoded_blocks < due:
-                number = self._encoded_blocks * settings.block_rows // settings.segment_rows
-                self._segments[number].encode(self._quantiser, self._tail.popleft())
-                self._encoded_blocks += 1
+        quantiser = self._quantiser
+        if quantiser is None:
+            quantiser = Quantiser(
+                np.concatenate(self._tail), settings.lists, settings.training_rounds, settings.code_width
+            )
+            self._quantiser = quantiser
+        due = min(full - settings.tail_rows // settings.block_rows, 2 * (beyond + 1))
+        while self._encoded_blocks < due:
+            segment = self._segments[self._encoded_blocks * settings.block_rows // settings.segment_rows]
+            rotated = quantiser.rotated(self._tail.popleft())
+            with one_thread():
+                segment.encode(segment.codes or quantiser.codes(), rotated)
+            self._encoded_blocks += 1
 
     # -- searches
 
@@ -192,7 +197,8 @@ class CandidateIndex:
         """Return rows int64[m] and inner products float32[m], m <= k, of the nearest posts, best first.
 
         Only posts not removed and created within [oldest_ms, newest_ms] count; of equal scores the greater row
-        is first. Approximate among posts with codes (see `recall`). Raises ValueError when the vector's shape is not (d,).
+        is first. Approximate among posts with codes (see `recall`). Raises ValueError when the vector's shape is
+        not (d,).
         """
         return self._search(vector, k, newest_ms, oldest_ms, exact=False)
 
@@ -241,17 +247,17 @@ class CandidateIndex:
         return self._best(np.concatenate(keys), k, base)
 
     def _tail_keys(self, query: FloatVector, newest_ms: int, oldest_ms: int, base: int) -> list[IntVector]:
-        """Score the posts without codes and return the sort keys of those meant, a list for each block."""
+        """Score the posts without codes and return the sort keys of those meant, an array for each segment."""
+        rows, capacity = self.settings.block_rows, self.settings.segment_rows
+        position = self._encoded_blocks * rows
+        scores = np.concatenate([np.empty(0, np.float32), *(inner_products(block, query) for block in self._tail)])
         keys = [np.empty(0, np.int64)]
-        settings = self.settings
-        for at, block in enumerate(self._tail, self._encoded_blocks):
-            position = at * settings.block_rows
-            number, start = divmod(position, settings.segment_rows)
-            stop = start + min(settings.block_rows, self._added - position)
-            marks = self._segments[number].created.within(slice(start, stop), oldest_ms, newest_ms)
-            indices = np.flatnonzero(marks)
-            scores = inner_products(block[: stop - start], query)[indices]
-            keys.append(sort_keys(scores, indices + (position - base)))
+        while position < self._added:
+            number, start = divmod(position, capacity)
+            stop = min(capacity, self._added - number * capacity)
+            indices = np.flatnonzero(self._segments[number].created.within(slice(start, stop), oldest_ms, newest_ms))
+            keys.append(sort_keys(scores[indices], indices + (position - base)))
+            scores, position = scores[stop - start :], position + stop - start
         return keys
 
     def _all_of(self, meant: dict[int, int], newest_ms: int, oldest_ms: int) -> dict[int, IntVector]:
@@ -271,32 +277,29 @@ class CandidateIndex:
         would be; one whose last hit is still good enough is asked again, for four times as many. So the outcome is
         that of one great segment, wherever in time the best posts lie.
         """
-        settings = self.settings
-        rescored = max(settings.rescored_per_result * k, settings.rescored_min)
-        rescored = min(rescored, total := sum(meant.values()))
-        fetch = {
-            number: min(
-                -(-3 * rescored * self._segments[number].encoded // (2 * total)), self._segments[number].encoded
-            )
-            for number in meant
-        }
-        asked = set(meant)
+        assert self._quantiser is not None, "there are encoded posts"
+        rotated = self._quantiser.rotated(query[None])[0]
+        segments = {number: self._segments[number] for number in meant}
+        counts = sum(segment.list_sizes * (meant[number] / segment.encoded) for number, segment in segments.items())
+        lists, biases = self._quantiser.probes(rotated, np.asarray(counts, np.float64), k)
+        rescored = max(self.settings.rescored_per_result * k, self.settings.rescored_min)
+        read = {number: int(segment.list_sizes[lists].sum()) for number, segment in segments.items()}
+        total = sum(read.values())
+        fetch = {number: min(-(-3 * rescored * count // (2 * total)), count) for number, count in read.items() if count}
+        asked = set(fetch)
         hits: dict[int, tuple[FloatVector, IntVector]] = {}
         last: dict[int, float] = {}
         while asked:
             for number in asked:
-                segment = self._segments[number]
-                scores, indices = segment.nearest(query, fetch[number])
-                last[number] = float(scores[-1]) if fetch[number] < segment.encoded else -np.inf
-                kept = segment.created.within(indices, oldest_ms, newest_ms)
+                with one_thread():
+                    scores, indices = segments[number].nearest(rotated, fetch[number], lists, biases)
+                last[number] = float(scores[-1]) if fetch[number] < read[number] else -np.inf
+                kept = segments[number].created.within(indices, oldest_ms, newest_ms)
                 hits[number] = scores[kept], indices[kept]
-            every = np.concatenate([scores for scores, _ in hits.values()])
-            cut = (
-                np.partition(every, every.size - rescored)[every.size - rescored] if every.size >= rescored else -np.inf
-            )
-            asked = {number for number in meant if last[number] >= cut and last[number] > -np.inf}
+            cut = score_of_best(np.concatenate([scores for scores, _ in hits.values()]), rescored)
+            asked = {number for number, score in last.items() if score >= cut and score > -np.inf}
             for number in asked:
-                fetch[number] = min(4 * fetch[number], self._segments[number].encoded)
+                fetch[number] = min(4 * fetch[number], read[number])
         return {number: indices[scores >= cut] for number, (scores, indices) in hits.items()}
 
     def _best(self, keys: IntVector, k: int, base: int) -> tuple[IntVector, FloatVector]:
@@ -324,26 +327,8 @@ def sort_keys(scores: FloatVector, positions: IntVector) -> IntVector:
     return (ordered.astype(np.int64) << 32) | positions
 
 
-def trained_quantiser(fixed: FloatMatrix, rounds: int) -> faiss.IndexPQFastScan:
-    """Return an empty FAISS index whose quantiser is trained on float32[n,d].
-
-    FAISS draws 4,096 of them by its fixed seed.
-    """
-    dimensions = fixed.shape[1]
-    width = 1 if dimensions % QUANTISER_DIMENSIONS else QUANTISER_DIMENSIONS
-    quantiser = faiss.IndexPQFastScan(dimensions, dimensions // width, QUANTISER_BITS, faiss.METRIC_INNER_PRODUCT)
-    quantiser.pq.cp.niter = rounds
-    quantiser.pq.cp.min_points_per_centroid = 1  # small test settings train on few posts, without a warning
-    quantiser.train(fixed)
-    return quantiser
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep FAISS to this thread: sums shared among threads may be added in another order."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+def score_of_best(scores: FloatVector, count: int) -> float:
+    """Return the score that the best `count` reach: minus infinity where there are fewer."""
+    if scores.size < count:
+        return -np.inf
+    return float(np.partition(scores, scores.size - count)[scores.size - count])

@@ -1,5 +1,6 @@
 """One time slice of the candidate index: columns of its posts, their vectors and their quantised codes."""
 
+from collections.abc import Callable
 from typing import Final, cast
 
 import faiss
@@ -7,8 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 IntVector = npt.NDArray[np.int64]
+IntMatrix = npt.NDArray[np.int64]
 FloatVector = npt.NDArray[np.float32]
 FloatMatrix = npt.NDArray[np.float32]
+ListSearch = Callable[[FloatMatrix, int, IntMatrix, FloatMatrix], tuple[FloatMatrix, IntMatrix]]
 
 # A coordinate of a unit vector lies in [-1, 1]: 16-bit fixed point holds it to 1.5e-5, as near as a half float does,
 # and turns into f32 ten times as fast (measured: 4,000 x 128 in 0.1 ms against 1.3 ms).
@@ -78,7 +81,7 @@ class OffsetColumn:
 
 
 class Segment:
-    """Hold `capacity` posts in the order in which they came, with int16 vectors and PQ fast-scan codes.
+    """Hold `capacity` posts in the order in which they came, with int16 vectors and quantised codes.
 
     A removed post is one whose creation time was taken out of its column: no time range holds it any more, so the test
     of time, which every hit goes through, is the test of removal too, and a tombstone takes no memory of its own.
@@ -94,7 +97,8 @@ class Segment:
         # Times are kept within 2^31 ms (24.8 days) before and after the segment's first, wider where they must be.
         self.created = OffsetColumn(capacity, max(first_created_ms - 2**31, 0))
         self.vectors: npt.NDArray[np.int16] = np.empty((capacity, dimensions), np.int16)
-        self.codes: faiss.IndexPQFastScan | None = None
+        self.codes: faiss.IndexIVFPQFastScan | None = None
+        self.list_sizes: IntVector = np.zeros(0, np.int64)
         self.oldest_ms = first_created_ms
         self.newest_ms = first_created_ms
 
@@ -113,12 +117,14 @@ class Segment:
         self.newest_ms = max(self.newest_ms, int(created_ms.max()))
         self.filled = stop
 
-    def encode(self, quantiser: faiss.IndexPQFastScan, fixed: FloatMatrix) -> None:
-        """Give the next posts, whose vectors are `fixed`, their codes."""
-        if self.codes is None:
-            self.codes = cast(faiss.IndexPQFastScan, faiss.clone_index(quantiser))
-        self.codes.add(fixed)
-        self.encoded += len(fixed)
+    def encode(self, codes: faiss.IndexIVFPQFastScan, rotated: FloatMatrix) -> None:
+        """Give the next posts, whose rotated vectors are `rotated`, their codes; `codes` is empty at the first call."""
+        codes.add(rotated)
+        self.codes = codes
+        self.encoded += len(rotated)
+        lists = codes.invlists
+        assert lists is not None, "an index over lists has them"
+        self.list_sizes = np.fromiter((lists.list_size(at) for at in range(codes.nlist)), np.int64, codes.nlist)
 
     def remove(self, row: int) -> bool:
         """Take out one post; say whether it was there."""
@@ -136,11 +142,20 @@ class Segment:
             return stop - self.removed
         return int(np.count_nonzero(self.created.within(slice(stop), oldest_ms, newest_ms)))
 
-    def nearest(self, query: FloatVector, count: int) -> tuple[FloatVector, IntVector]:
-        """Return the approximate scores and indices of the `count` encoded posts that look nearest, best first."""
+    def nearest(
+        self, query: FloatVector, count: int, lists: IntVector, biases: FloatVector
+    ) -> tuple[FloatVector, IntVector]:
+        """Return the approximate scores and indices of the posts in `lists` that look nearest, best first.
+
+        `query` is rotated; `biases` are its inner products with the centroids of `lists`. At most `count` are returned.
+        """
         assert self.codes is not None, "only encoded posts can be searched by their codes"
-        scores, indices = self.codes.search(query[None], count)
-        return scores[0], indices[0]
+        self.codes.nprobe = lists.size
+        # FAISS's Python layer takes and gives arrays here; its type stub shows the C++ signature.
+        search = cast(ListSearch, self.codes.search_preassigned)
+        scores, indices = search(query[None], count, lists[None], biases[None])
+        found = int(np.count_nonzero(indices[0] >= 0))
+        return scores[0, :found], indices[0, :found]
 
     def scores(self, query: FloatVector, indices: IntVector) -> FloatVector:
         """Return the inner products of posts at `indices` with the query, float32[n]."""
@@ -151,9 +166,14 @@ class Segment:
         return scores
 
     def memory_bytes(self) -> int:
-        """Return the bytes that the posts so far take."""
-        per_post = self.rows.data.itemsize + self.created.data.itemsize + 2 * self.vectors.shape[1]
-        return self.filled * per_post + (int(self.codes.codes.size()) if self.codes is not None else 0)
+        """Return the bytes that the posts so far take, FAISS's spare room among them."""
+        per_post: int = self.rows.data.itemsize + self.created.data.itemsize + 2 * self.vectors.shape[1]
+        if self.codes is None:
+            return self.filled * per_post
+        # A list's codes lie in blocks of 32 posts, in a table of a power of two of bytes; each has an id of 8 bytes.
+        blocks = -(-self.list_sizes // 32) * 32 * int(self.codes.code_size)
+        tables = np.exp2(np.ceil(np.log2(np.maximum(blocks, 256))))
+        return self.filled * per_post + int(tables.sum()) + 8 * self.encoded
 
 
 def inner_products(vectors: FloatMatrix, query: FloatVector) -> FloatVector:

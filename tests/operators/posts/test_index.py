@@ -13,7 +13,9 @@ from operators.posts.index_segment import FIXED_POINT, OffsetColumn, inner_produ
 D = 16
 FOREVER = 2**62
 # Encoding begins at 192 posts, a segment holds 256, and 40 posts are rescored for 10 results.
-SMALL = IndexSettings(exact_max=192, tail_rows=64, block_rows=32, segment_rows=256, rescored_min=40, training_rounds=4)
+SMALL = IndexSettings(
+    exact_max=192, tail_rows=64, block_rows=32, segment_rows=256, lists=8, rescored_min=40, training_rounds=4
+)
 
 
 def unit(vectors):
@@ -107,7 +109,9 @@ def test_empty_index_and_no_results_asked():
 
 def test_recall_on_clustered_vectors():
     posts, viewers = clustered_units(6_000, 32)
-    index = CandidateIndex(32, IndexSettings(exact_max=1_024, tail_rows=256, block_rows=128, segment_rows=1_024))
+    index = CandidateIndex(
+        32, IndexSettings(exact_max=1_024, tail_rows=256, block_rows=128, segment_rows=1_024, lists=32)
+    )
     index.add(np.arange(6_000), np.arange(6_000), posts)
     assert index.recall(viewers, 100) >= 0.98
     found = sum(
@@ -202,13 +206,14 @@ def test_expired_posts_are_not_found_and_their_segments_freed():
     assert len(index) == 100
 
 
-def test_memory_is_below_300_bytes_a_vector_beyond_the_tail():
-    index = CandidateIndex(128)
-    small = index.memory_bytes()
+@pytest.mark.parametrize(("code_width", "most"), [(1, 400), (2, 350)])
+def test_memory_a_vector_beyond_the_tail(code_width, most):
+    """At 128 dimensions: 256 bytes of vector, 64 or 32 of code, 16 of columns, and FAISS's spare room."""
+    index = CandidateIndex(128, IndexSettings(exact_max=2_048, lists=64, code_width=code_width, training_rounds=2))
     for start in range(0, 40_960, 8_192):
         index.add(np.arange(start, start + 8_192), np.arange(8_192), random_units(8_192, 128, seed=start))
-    encoded = index.memory_bytes() - small - 4_096 * 128 * 4
-    assert encoded / 40_960 <= 300
+    encoded = index.memory_bytes() - 2_048 * 128 * 4
+    assert 256 < encoded / 40_960 <= most
 
 
 # -- refusals
@@ -242,6 +247,9 @@ def test_wrong_shapes_are_refused_and_nothing_is_added():
         ({"block_rows": 33}, "multiple of"),
         ({"segment_rows": 1_000}, "segment_rows must be a multiple"),
         ({"exact_max": 512, "tail_rows": 1_024}, "at least tail_rows"),
+        ({"exact_max": 512, "tail_rows": 512, "lists": 600}, "and lists"),
+        ({"block_rows": 48, "exact_max": 480, "tail_rows": 480, "segment_rows": 480}, "multiple of 32"),
+        ({"code_width": 3}, "code_width must be 1 or 2"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes, words):
