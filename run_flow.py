@@ -278,13 +278,14 @@ def train(
 
     Example: `run_flow.py train out/demo/log.jsonl.zst --out out/demo.phoenix --until 2026-01-07`
     """
+    from flows.train import TrainingRun
     from flows.train import train as run_training
 
     with refusals():
         until_ms = time_ms(until) if until else None
-        parameters = parameters_from(file, assignments)
-        with bar(f"training on {log.name}", as_json) as progress:
-            report = run_training(log, out, preset, parameters, until_ms, epochs, seed, progress)
+        run = TrainingRun(log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed)
+        with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
+            report = run_training(run, reading, training)
     if as_json:
         print_json(report)
     else:
@@ -315,7 +316,7 @@ def evaluate(
     Example: `run_flow.py evaluate out/demo/log.jsonl.zst --feeds out/demo/feeds --checkpoint demo --after 2026-01-07`
     """
     from flows.evaluate import feed_quality
-    from flows.ranking_quality import ranking_quality
+    from flows.train import ranking_quality
     from flows.world_quality import world_quality
     from infra.world import truth_path
 

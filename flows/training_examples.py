@@ -7,7 +7,7 @@ them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -174,14 +174,21 @@ def examples(
     yield from builder.close(2**63 - 1)
 
 
-def batches(of: Iterator[Example], size: int, history_max: int, posts_max: int) -> Iterator[ExampleBatch]:
-    """Yield batches of `size` examples, padded to `history_max` groups and `posts_max` posts; a rest is left out."""
+def batches(
+    of: Iterable[Example], size: int, history_max: int, posts_max: int, rest: bool = False
+) -> Iterator[ExampleBatch]:
+    """Yield batches of `size` examples, padded to `history_max` groups and `posts_max` posts.
+
+    What is left over at the end is a smaller batch with `rest`, and left out without: training compiles one shape.
+    """
     waiting: list[Example] = []
     for example in of:
         waiting.append(example)
         if len(waiting) == size:
             yield batch(waiting, history_max, posts_max)
             waiting.clear()
+    if rest and waiting:
+        yield batch(waiting, history_max, posts_max)
 
 
 def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:

@@ -61,6 +61,9 @@ def polls_of(reader: LogReader, marks: tuple[bytes, ...] = (REQUEST_MARK,)) -> I
 
 def _cuts(lines: list[bytes], marks: tuple[bytes, ...]) -> Iterator[int]:
     """Yield the ends of polls: after each marked line, and at the end of the lines."""
+    # One search over all of a batch first: most batches hold no mark, and a search a line costs ten times as much.
+    whole = b"\n".join(lines)
+    marks = tuple(mark for mark in marks if mark in whole)
     ends = {index + 1 for mark in marks for index, line in enumerate(lines) if mark in line}
     yield from sorted(ends | {len(lines)} if lines else ends)
 

@@ -1,6 +1,8 @@
 """From a poll's bytes to columns and events, and dead letters for what can't be taken."""
 
+from array import array
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -80,8 +82,9 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
     engagements = [event for event in decoded if type(event) is Engagement]
     poll.events = len(engagements)
     if engagements:
-        poll.actions = _owned(_columns(engagements), ownership)
-        poll.clock_ms = max(event.at for event in engagements)
+        actions = _columns(engagements)
+        poll.clock_ms = int(actions.at_ms.max())
+        poll.actions = _owned(actions, ownership)
     for index, event in enumerate(decoded):
         if isinstance(event, Engagement):
             continue
@@ -129,19 +132,21 @@ def _take_request(
 
 def _columns(engagements: list[Engagement]) -> Actions:
     """Return engagements as columns; `slot` holds viewer keys, `terms` are filled in where the posts live."""
-    count = len(engagements)
-    index = ACTION_INDEX
+    viewers, posts, authors, actions, undos, dwells_s, surfaces, times = zip(*map(_FIELDS, engagements), strict=True)
     return Actions(
-        slot=keys_of([one.viewer for one in engagements]).view(np.int64),
-        post=keys_of([one.post for one in engagements]),
-        author=keys_of([one.author or 0 for one in engagements]),
-        terms=np.zeros((count, NO_TERMS), np.uint16),
-        action=np.array([index[one.action] for one in engagements], np.uint8),
-        undo=np.array([one.undo for one in engagements], np.bool_),
-        dwell_s=np.array([one.dwell_s for one in engagements], np.float32),
-        surface=np.array([one.surface for one in engagements], np.uint8),
-        at_ms=np.array([one.at for one in engagements], np.int64),
+        slot=keys_of(viewers).view(np.int64),
+        post=keys_of(posts),
+        author=keys_of([author or 0 for author in authors]),
+        terms=np.zeros((len(engagements), NO_TERMS), np.uint16),
+        action=np.frombuffer(bytes(map(ACTION_INDEX.__getitem__, actions)), np.uint8),
+        undo=np.frombuffer(bytes(undos), np.bool_),
+        dwell_s=np.frombuffer(array("f", dwells_s), np.float32),
+        surface=np.frombuffer(bytes(surfaces), np.uint8),
+        at_ms=np.frombuffer(array("q", times), np.int64),
     )
+
+
+_FIELDS: Final = attrgetter("viewer", "post", "author", "action", "undo", "dwell_s", "surface", "at")
 
 
 def _owned(actions: Actions, ownership: Ownership) -> Actions:
