@@ -120,13 +120,9 @@ class AuthorLists:
 
     def _rows(self, low: Low) -> Rows:
         """Return the rows with these low bits, the latest before the table's end."""
-        rows = (np.uint32(self._end & 0xFFFFFFFF) - 1 - low).astype(np.int64)
-        np.subtract(self._end - 1, rows, out=rows)
+        back = np.uint32((self._end - 1) & 0xFFFFFFFF) - low
+        rows: Rows = (self._end - 1) - back.astype(np.int64)
         return rows
-
-    def lengths(self, lists: Rows) -> Rows:
-        """Return how many rows lists have, rows already dropped included; int64[n]."""
-        return np.where(lists < len(self.length), self.length.take(lists, mode="clip"), 0).astype(np.int64)
 
     def since(self, lists: Rows, first: int, share: float, depth: int) -> tuple[Rows, Rows, Rows]:
         """Return the rows from `first` on, at most the `depth` last ones of each of the lists.

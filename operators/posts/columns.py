@@ -33,7 +33,7 @@ class Columns:
     """One array a column, each with one place a slot: 106 bytes a post. Key 0 stands for "none"."""
 
     key: Keys
-    author: Handles
+    author: Rows  # handles; 64 bits, as an index must have: converting costs a scan a third more
     created_ms: Rows
     flags: Flags
     reply_to: Keys
@@ -43,6 +43,7 @@ class Columns:
     repost_of_author: Keys
     quote_of: Keys
     quote_of_author: Keys
+    behind: Handles  # rows from the post replied to or reposted to this one, 0 where it was not here: saves a look-up
     video_ms: npt.NDArray[np.int32]
     terms: Terms
     labels: npt.NDArray[np.uint16]
@@ -77,9 +78,10 @@ _KEY_COLUMNS: Final = (
     "key", "reply_to", "reply_to_author", "conversation", "repost_of", "repost_of_author", "quote_of", "quote_of_author"
 )  # fmt: skip
 _OTHER_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "author": np.int32,
+    "author": np.int64,
     "created_ms": np.int64,
     "flags": np.uint8,
+    "behind": np.int32,
     "video_ms": np.int32,
     "labels": np.uint16,
     "fingerprint": np.uint32,
@@ -192,7 +194,7 @@ class Authors:
         self._next += 1
         return self._next - 1
 
-    def release(self, handles: Handles) -> Rows:
+    def release(self, handles: Rows) -> Rows:
         """Take a post away from each of `handles`; return the handles that have none left, and free them."""
         touched, counts = np.unique(handles, return_counts=True)
         self.posts[touched] -= counts.astype(np.int32)

@@ -11,6 +11,7 @@ from operators.keys import Keys, Mask
 from operators.posts.columns import (
     CAPACITY_MIN,
     DELETED,
+    QUOTE,
     REPLY,
     REPOST,
     SECONDARY,
@@ -170,10 +171,15 @@ class PostTable:
                     self.counts.duplicates += 1
                 else:
                     refusals.append(Refusal(events[place], "a post with this id and other content exists", "$.post"))
-            self._index.remove(keys[(slots >= 0) & ~known])
+            revived = keys[(slots >= 0) & ~known]
+            self._index.remove(revived)
             events = [event for event, old in zip(events, known.tolist(), strict=True) if not old]
             keys = keys[~known]
-        return refusals + (self._append_new(keys, events) if events else [])
+            refusals += self._append_new(keys, events) if events else []
+            for key in revived.tolist():
+                self._repoint(key)
+            return refusals
+        return self._append_new(keys, events)
 
     def _append_new(self, keys: Keys, events: list[PostCreated]) -> list[Refusal]:
         """Append posts that are not here; those whose other ids can't be keys are refused."""
@@ -196,32 +202,43 @@ class PostTable:
         columns.labels[slots] = self._labels.take(keys)
         self._index.insert(keys, slots)
         self.end += len(keys)
-        self._complete(slots)
+        self._complete(rows, slots)
         self._added.extend(rows[new.flags & SECONDARY == 0].tolist())
         self.counts.added += len(keys)
         return []
 
-    def _complete(self, slots: Rows) -> None:
-        """Fill in what new posts leave out and posts before them tell: the authors they refer to, reposted videos."""
-        columns = self.columns
-        for post, author in _REFERENCES:
-            wanting = slots[(getattr(columns, post)[slots] != 0) & (getattr(columns, author)[slots] == 0)]
-            if len(wanting):
-                wanting, earlier = self._earlier(wanting, getattr(columns, post))
-                getattr(columns, author)[wanting] = self.authors.keys[columns.author[earlier]]
-        flags = columns.flags
+    def _complete(self, rows: Rows, slots: Rows) -> None:
+        """Fill in what new posts leave out and posts before them tell: where these are, their authors, their videos."""
+        columns, flags = self.columns, self.columns.flags
+        columns.behind[slots] = 0
+        for post, author, bits, kind in _REFERENCES:
+            which = np.flatnonzero(flags[slots] & bits == kind)
+            wanting = which if kind != QUOTE else which[getattr(columns, author)[slots[which]] == 0]
+            if not len(wanting):
+                continue
+            found = self.rows_of(getattr(columns, post)[slots[wanting]])
+            # Which came first, not which is known by now: nothing may depend on how events are cut into batches.
+            before = (found >= 0) & (found < rows[wanting])
+            earlier, mine = found[before] & self.mask, wanting[before]
+            if kind != QUOTE:
+                columns.behind[slots[mine]] = rows[mine] - found[before]
+            nameless = getattr(columns, author)[slots[mine]] == 0
+            getattr(columns, author)[slots[mine[nameless]]] = self.authors.keys[columns.author[earlier[nameless]]]
+            if kind == REPOST:
+                flags[slots[mine[flags[earlier] & (VIDEO | REPLY) == VIDEO]]] |= VIDEO_LISTED
         flags[slots[flags[slots] & (VIDEO | REPLY) == VIDEO]] |= VIDEO_LISTED
-        reposts = slots[flags[slots] & (REPOST | REPLY) == REPOST]
-        if len(reposts):
-            reposts, sources = self._earlier(reposts, columns.repost_of)
-            flags[reposts[flags[sources] & (VIDEO | REPLY) == VIDEO]] |= VIDEO_LISTED
 
-    def _earlier(self, slots: Rows, references: Keys) -> tuple[Rows, Rows]:
-        """Return those of `slots` whose reference came before them, and the slots of what they refer to."""
-        found = self._index.find(references[slots])
-        # Which came first, not which is known by now: the answer must not depend on how events are cut into batches.
-        before = (found >= 0) & ((found - self.base) & self.mask < (slots - self.base) & self.mask)
-        return slots[before], found[before]
+    def _repoint(self, key: int) -> None:
+        """Let replies and reposts of a post that came back refer to where it stands now. Reads all posts; rare."""
+        slot = self._index.find_one(key)
+        if slot >= 0:
+            rows = np.arange(self.base, self.end)
+            slots = rows & self.mask
+            kinds = self.columns.flags[slots] & SECONDARY
+            answers = (kinds == REPLY) & (self.columns.reply_to[slots] == np.uint64(key))
+            repeats = (kinds == REPOST) & (self.columns.repost_of[slots] == np.uint64(key))
+            which = np.flatnonzero(answers | repeats)
+            self.columns.behind[slots[which]] = rows[which] - (self.base + ((slot - self.base) & self.mask))
 
     def _make_room(self, count: int) -> None:
         """Double the columns until `count` more posts fit."""
@@ -347,8 +364,14 @@ class PostTable:
 
     def resolve(self, keys: Keys) -> tuple[Keys, Terms]:
         """Return authors uint64[n] and terms uint16[n,4] of posts, 0 where unknown; deleted ones still resolve."""
-        posts = self.gather(self.rows_of(keys))
-        return posts.author, posts.terms
+        rows = self.rows_of(keys)
+        slots = rows & self.mask
+        authors = self.authors.keys.take(self.columns.author.take(slots))
+        terms = self.columns.terms.take(slots, axis=0)
+        unknown = rows < 0
+        authors[unknown] = 0
+        terms[unknown] = 0
+        return authors, terms
 
     def labels_of(self, handle: int) -> tuple[str, ...]:
         """Return the labels that a number in the column `labels` stands for, sorted."""
@@ -410,8 +433,8 @@ def _key_of_post(event: PostEvent) -> int | Refusal:
 
 
 _REFERENCES: Final = (
-    ("reply_to", "reply_to_author"),
-    ("repost_of", "repost_of_author"),
-    ("quote_of", "quote_of_author"),
+    ("reply_to", "reply_to_author", SECONDARY, REPLY),
+    ("repost_of", "repost_of_author", SECONDARY, REPOST),
+    ("quote_of", "quote_of_author", QUOTE, QUOTE),
 )
 _GATHERED: Final = tuple(name for name in Posts.__dataclass_fields__ if name not in ("row", "author"))

@@ -58,7 +58,7 @@ class Thunder:
             return
         slots = rows & table.mask
         flags = table.columns.flags[slots]
-        lists = table.columns.author[slots].astype(np.int64) * LISTS + (flags & SECONDARY != 0)
+        lists = table.columns.author[slots] * LISTS + (flags & SECONDARY != 0)
         self._lists.append(lists, rows, table.base)
         self._times.append(rows, table.columns.created_ms[slots], table.clock_ms, table.base)
         videos = rows[flags & VIDEO_LISTED != 0]
@@ -88,14 +88,15 @@ class Thunder:
         table = self._table
         handles = table.authors.find(followed[: limits.followees_max])
         handles = handles[handles >= 0]
+        if not len(handles):
+            return np.empty(0, np.int64)
         if len(self._bitmap) < len(table.authors.keys):
             self._bitmap = np.zeros(len(table.authors.keys), np.bool_)
+        if len(excluded):
+            excluded = np.sort(excluded[: limits.excluded_max])
         self._bitmap[handles] = True
         try:
-            request = InNetworkRequest(
-                self._bitmap, viewer, at_ms, np.sort(excluded[: limits.excluded_max]), limits, videos_only
-            )
-            return self._search(handles, request) if len(handles) else np.empty(0, np.int64)
+            return self._search(handles, InNetworkRequest(self._bitmap, viewer, at_ms, excluded, limits, videos_only))
         finally:
             self._bitmap[handles] = False
 
@@ -103,30 +104,45 @@ class Thunder:
 
     def _search(self, handles: Rows, request: InNetworkRequest) -> Rows:
         """Look at a growing part of the log until the answer can't change any more."""
-        lists = np.concatenate([handles * LISTS, handles * LISTS + 1])
-        lengths = self._lists.lengths(lists)
-        share = self._share(lengths, request)
-        total = len(self._table)
+        table = self._table
+        share = self._simple_share(handles, request)
+        lists = None
+        if share * self._log_length(request) * _SCANNED_NS > len(handles) * 2 * _LIST_NS:
+            lists = np.unique(np.concatenate([handles * LISTS, handles * LISTS + 1]))
+            lengths = self._lists.length.take(lists).astype(np.int64)
+            if not request.videos_only:
+                share = self._share(lengths, request)
         while True:
-            first = self._table.end - int(share * total)
-            first = max(first - first % BLOCK, self._table.base) if share < 1 else self._table.base
-            if self._scans(lengths, share, request):
+            first = table.base
+            if share < 1:
+                first = table.end - int(share * len(table))
+                first = max(first - first % BLOCK, table.base)
+            if lists is None or self._scans(lengths, share, request):
                 found = self._final(self._scan(first, request), first, request).rows
             else:
-                found = self._read_lists(np.unique(lists), first, share, request)
-            if len(found) >= request.limit or first == self._table.base:
+                found = self._read_lists(lists, first, share, request)
+            if len(found) >= request.limit or first == table.base:
                 return found[: request.limit]
             share = min(1.0, share * 3)
+
+    def _log_length(self, request: InNetworkRequest) -> int:
+        return len(self._videos) if request.videos_only else len(self._table)
+
+    def _simple_share(self, handles: Rows, request: InNetworkRequest) -> float:
+        """Return the part of the log in which enough posts are expected, if no limit of an author matters."""
+        posts = max(1, int(self._table.authors.posts.take(handles).sum()))
+        if request.videos_only:
+            posts = max(1, posts * len(self._videos) // max(1, len(self._table)))
+        return min(1.0, request.limit * _HEADROOM / posts)
 
     def _share(self, lengths: Rows, request: InNetworkRequest) -> float:
         """Return the part of the log in which enough posts are expected, by the lengths of the lists."""
         wanted = request.limit * _HEADROOM
         total = float(lengths.sum())
-        if request.videos_only:
-            return min(1.0, wanted * len(self._table) / max(total * len(self._videos), 1.0))
         share = wanted / max(total, 1.0)
-        half = len(lengths) // LISTS
-        most = np.repeat([request.limits.originals_per_author, request.limits.secondary_per_author], half)
+        most = np.tile(
+            [request.limits.originals_per_author, request.limits.secondary_per_author], len(lengths) // LISTS
+        )
         for _ in range(4):
             if share >= 1:
                 return 1.0
@@ -183,7 +199,7 @@ class Thunder:
     def _above(self, rows: Rows, cut_lists: Rows, bounds: Rows) -> Rows:
         """Return the rows without those of cut lists that something below the cut could be newer than."""
         columns, slots = self._table.columns, rows & self._table.mask
-        lists = columns.author.take(slots).astype(np.int64) * LISTS + (columns.flags.take(slots) & SECONDARY != 0)
+        lists = columns.author.take(slots) * LISTS + (columns.flags.take(slots) & SECONDARY != 0)
         place = np.searchsorted(cut_lists, lists)
         of_cut = cut_lists.take(place, mode="clip") == lists
         return rows[~of_cut | (columns.created_ms.take(slots) > bounds.take(place, mode="clip"))]
@@ -191,24 +207,27 @@ class Thunder:
     def _ahead(self, first: int, request: InNetworkRequest) -> Rows:
         """Return the followed rows before `first` that were dated ahead of time when they came."""
         ahead = self._times.ahead
+        if not len(ahead):
+            return ahead
         ahead = ahead[(ahead < first) & (ahead >= self._table.base)]
-        return ahead[request.followed.take(self._table.columns.author.take(ahead & self._table.mask))]
+        followed = request.followed.take(self._table.columns.author.take(ahead & self._table.mask))
+        return ahead[followed]
 
     def _final(self, rows: Rows, first: int, request: InNetworkRequest) -> Selection:
         """Return the selection of increasing `rows`, without those that a row before `first` could be newer than."""
         table = self._table
-        rows = newest_first(table, rows)
+        rows, created = newest_first(table, rows)
         if first > table.base:
-            created = table.columns.created_ms.take(rows & table.mask)
             # Of equal times the last come first, and a post ahead of time may have come before what is not looked at.
-            surely = (
-                created > self._times.before(first) if len(self._times.ahead) else created >= self._times.before(first)
-            )
-            rows = rows[: np.count_nonzero(surely)]
-        return select(table, rows, request)
+            floor = self._times.before(first) + (len(self._times.ahead) > 0)
+            if len(rows) and created[-1] < floor:
+                final = created >= floor
+                rows, created = rows[final], created[final]
+        return select(table, rows, created, request)
 
 
 def _count_in(lists: Rows, wanted: Rows) -> Rows:
     """Return how often each of `wanted` stands in `lists`."""
     ordered = np.sort(lists)
-    return np.searchsorted(ordered, wanted, side="right") - np.searchsorted(ordered, wanted)
+    counts: Rows = np.searchsorted(ordered, wanted, side="right") - np.searchsorted(ordered, wanted)
+    return counts
