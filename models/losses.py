@@ -100,7 +100,7 @@ def retrieval_loss(
     against = jnp.sum(jnp.exp(rivals - top), axis=1, keepdims=True)
     shifted = logits - top
     # The tiny number keeps the log finite for posts that are no goals, which weigh nothing.
-    each = jnp.log(jnp.exp(shifted) + against + jnp.finfo(jnp.float32).tiny) - shifted
+    each = jnp.log(jnp.exp(shifted) + against + np.finfo(np.float32).tiny) - shifted
     positive = jnp.asarray(labels.positive)
     count = jnp.sum(positive, axis=1)
     mean = jnp.sum(positive * each, axis=1) / jnp.maximum(count, 1.0)

@@ -81,7 +81,7 @@ def init_entities(key: Array, config: PhoenixConfig, width: int) -> Entities:
         post=jnp.zeros((config.post_buckets, e)),
         # Two hashes of an author and four terms add up: each starts with its share of a unit variance.
         author=author * 2**-0.5,
-        term=term * 4**-0.5,
+        term=term,
         project_post=jax.random.normal(keys[2], (2, e, width)) * e**-0.5,
         project_author=jax.random.normal(keys[3], (2, e, width)) * e**-0.5,
         project_term=jax.random.normal(keys[4], (e, width)) * e**-0.5,
@@ -100,7 +100,7 @@ def init_around(key: Array, config: PhoenixConfig, width: int) -> Around:
         project_user=jax.random.normal(keys[0], (2, config.embedding_width, width)) * config.embedding_width**-0.5,
         bias_user=small(keys[1], width),
         bias_history=small(keys[2], width),
-        actions=small(keys[3], OUTPUTS, width),
+        actions=jax.random.normal(keys[3], (OUTPUTS, width)) * OUTPUTS**-0.5,
         surface=small(keys[4], SURFACES, width),
         dwell=small(keys[5], width),
         history_age=small(keys[6], HISTORY_AGES, width),
@@ -185,10 +185,10 @@ def rank_logits(
     history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.post_ids)
     tokens = around_tokens(parameters.around, history, context)
     mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
-    layers, _ = encode_context(blocks, tokens, mask, positions, config.heads)
     x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
     x += parameters.post_age[candidates.situation[:, 0]] + parameters.flags[candidates.situation[:, 1]]
     x += candidate_around(parameters, context.request[0])
+    layers, _ = encode_context(blocks, tokens, mask, positions, config.heads)
     return output_logits(parameters, score_candidates(blocks, layers, x, config.heads))
 
 

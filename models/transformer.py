@@ -63,6 +63,8 @@ def init_block(key: Array, width: int, layers: int) -> Block:
         jax.random.normal(one, shape) * shape[0] ** -0.5
         for one, shape in zip(jax.random.split(key, 4), shapes, strict=True)
     )
+    # Keys start as queries: a token first attends to its like, which is what a taste for an author or a topic needs.
+    qkv = qkv.at[:, width : 2 * width].set(qkv[:, :width])
     one, small = jnp.ones(width), jnp.full(width, (2 * layers) ** -0.5)
     return Block(one, qkv, output, small, one, gate_up, down, small)
 

@@ -93,9 +93,7 @@ def candidates_of(posts: Posts, at_ms: int) -> Candidates:
     )
 
 
-def reactions(
-    wanted: np.ndarray, posts: Posts, refused: set[int], rng: np.random.Generator
-) -> np.ndarray:
+def reactions(wanted: np.ndarray, posts: Posts, refused: set[int], rng: np.random.Generator) -> np.ndarray:
     """Return the action bits of a viewer who wants topics with `wanted` [n, TOPICS] on n posts."""
     likes = wanted[np.arange(len(posts.topic)), posts.topic]
     likes = np.where(np.isin(posts.author, list(refused)), -1, likes)
