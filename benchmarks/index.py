@@ -1,9 +1,9 @@
 """Measure the candidate index against exact search: `python -m benchmarks.index [--quick] [--threads N]`.
 
 Both sides run in one process of their own with the same number of threads for BLAS and FAISS (one, unless asked
-otherwise), query by query in turn, on the same vectors of 128 dimensions with 2 % of them removed. The exact side is the
-fastest of a NumPy product over chunks with a running threshold, one whole product, and FAISS's IndexFlatIP. Recall is
-against exact scores of the original f32 vectors.
+otherwise), query by query in turn, on the same vectors of 128 dimensions with 2 % of them removed. The exact side is
+the fastest of a NumPy product over chunks with a running threshold, one whole product, and FAISS's IndexFlatIP. Recall
+is against exact scores of the original f32 vectors.
 
 `popular` and `niche` have 2,000 topics with power-law sizes; a viewer blends three, drawn by size or evenly. `low_rank`
 has axes of falling width, as trained embeddings do; `gaussian` has no structure, the worst case.
@@ -38,7 +38,7 @@ REMOVED_SHARE = 0.02
 
 def unit(vectors: Matrix) -> Matrix:
     """Return the rows at length 1."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def made(case: str, posts: int) -> tuple[Matrix, Matrix]:

@@ -1,13 +1,14 @@
 """The candidate index: the live posts whose vectors lie nearest to a viewer's (x-algorithm.md 2.8)."""
 
 import bisect
+import itertools
 from collections import deque
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from operators.posts.index_quantiser import Quantiser, one_thread
+from operators.posts.index_quantiser import Quantiser, one_thread, row_by_row
 from operators.posts.index_segment import (
     FIXED_POINT,
     FloatMatrix,
@@ -19,20 +20,24 @@ from operators.posts.index_segment import (
 
 NORM_MAX: Final = 1.01  # a unit vector, with what half-precision towers lose
 
+# A large batch is encoded whenever so many of its posts wait: together they cost two thirds of what blocks cost alone, and
+# 16,384 x 128 in f32 are 8 MiB.
+TAIL_LIMIT_ROWS: Final = 16_384
+
 
 class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the index. The defaults are for a million live posts; smaller ones serve tests.
 
-    Posts get codes in blocks of `block_rows`, a few milliseconds' work. `segment_rows` posts share a time slice: slices
+    Posts get codes in blocks of `block_rows`, about a millisecond's work. `segment_rows` posts share a time slice: slices
     are dropped whole, and each costs a search some 0.1 ms, so four make a million. `code_width` is how many dimensions
     share 4 bits: at d 128, 1 takes 45 bytes a post more than 2 and needs half the candidates to be scored again.
     """
 
     exact_max: int = 20_480  # up to so many posts every search is exact
     tail_rows: int = 2_048  # the newest posts, searched exactly and not encoded yet
-    block_rows: int = 512
+    block_rows: int = 64
     segment_rows: int = 262_144
-    lists: int = 512  # of each segment, by the nearest of so many centroids
+    lists: int = 256  # of each segment, by the nearest of so many centroids
     code_width: int = 1
     rescored_per_result: int = 3
     rescored_min: int = 1_000
@@ -63,7 +68,7 @@ class CandidateIndex:
     the two vectors alone. Two processes on one log therefore give the same answers, on the same kind of processor.
 
     The quantiser is trained once, on the posts that have come when `exact_max` is passed, and never again: what it
-    loses as vectors drift shows in `recall`, and a new model needs a new index anyhow (2 to 4 s a million).
+    loses as vectors drift shows in `recall`, and a new model needs a new index anyhow (some 20 s a million).
     Vectors are kept in 16-bit fixed point, also in the tail, so a post's score never changes. Not thread-safe.
     """
 
@@ -112,6 +117,9 @@ class CandidateIndex:
             stop = min(start + self.settings.block_rows - used, rows.size)
             self._append(rows[start:stop], created_ms[start:stop], fixed[start:stop], used)
             start = stop
+            if len(self._tail) * self.settings.block_rows > TAIL_LIMIT_ROWS + self.settings.exact_max:
+                self._encode()
+        self._encode()
 
     def remove(self, rows: IntVector) -> None:
         """Take posts out for good, from the next search on; rows that are not there are passed over."""
@@ -163,33 +171,35 @@ class CandidateIndex:
         self._tail[-1][used : used + rows.size] = fixed
         self._added += rows.size
         self._last_row = int(rows[-1])
-        if self._added % settings.block_rows == 0:
-            self._encode()
 
     def _encode(self) -> None:
-        """Give codes to the blocks that are due, now that one more block is full.
+        """Give codes to the blocks that are due.
 
-        Past `exact_max`, two blocks are encoded for each that fills until all but `tail_rows` are, then one for one: no
-        add carries more than two blocks' encoding, except the one that trains.
+        Past `exact_max`, two blocks are due for each that fills until all but `tail_rows` are encoded, then one for
+        one. What is due follows from the number of full blocks alone, and codes from the post alone: many blocks encoded
+        together, which is faster, end in the same state as one after another.
         """
         settings = self.settings
         full = self._added // settings.block_rows
-        beyond = full - settings.exact_max // settings.block_rows
-        if beyond < 0:
+        enough = settings.exact_max // settings.block_rows
+        if full < enough:
             return
         quantiser = self._quantiser
         if quantiser is None:
-            quantiser = Quantiser(
-                np.concatenate(self._tail), settings.lists, settings.training_rounds, settings.code_width
-            )
+            sample = np.concatenate(list(itertools.islice(self._tail, enough)))
+            quantiser = Quantiser(sample, settings.lists, settings.training_rounds, settings.code_width)
             self._quantiser = quantiser
-        due = min(full - settings.tail_rows // settings.block_rows, 2 * (beyond + 1))
+        due = min(full - settings.tail_rows // settings.block_rows, 2 * (full - enough + 1))
+        a_segment = settings.segment_rows // settings.block_rows
         while self._encoded_blocks < due:
-            segment = self._segments[self._encoded_blocks * settings.block_rows // settings.segment_rows]
-            rotated = quantiser.rotated(self._tail.popleft())
-            with one_thread():
+            number = self._encoded_blocks // a_segment
+            count = min(due, (number + 1) * a_segment) - self._encoded_blocks
+            # Block by block, since this is a BLAS product.
+            rotated = np.concatenate([quantiser.rotated(self._tail.popleft()) for _ in range(count)])
+            segment = self._segments[number]
+            with row_by_row():
                 segment.encode(segment.codes or quantiser.codes(), rotated)
-            self._encoded_blocks += 1
+            self._encoded_blocks += count
 
     # -- searches
 

@@ -143,3 +143,18 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+@contextmanager
+def row_by_row() -> Iterator[None]:
+    """Keep FAISS from comparing many vectors in one BLAS product, whose last bits depend on a vector's place.
+
+    Without it a post halfway between two centroids could go to either, depending on what else was encoded with it.
+    """
+    before = faiss.cvar.distance_compute_blas_threshold
+    faiss.cvar.distance_compute_blas_threshold = np.iinfo(np.int32).max
+    try:
+        with one_thread():
+            yield
+    finally:
+        faiss.cvar.distance_compute_blas_threshold = before
