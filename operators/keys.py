@@ -1,5 +1,6 @@
 """Columns of 64-bit keys: from ids, as sorted sets, and interned to small handles."""
 
+import sys
 from array import array
 from collections.abc import KeysView, Sequence
 from itertools import repeat
@@ -73,6 +74,10 @@ class Interner:
 
     def __len__(self) -> int:
         return len(self._handle_of)
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of the dict, its integers, and the column of keys."""
+        return sys.getsizeof(self._handle_of) + 64 * len(self._handle_of) + self._keys.nbytes
 
     def handle_of(self, key: int) -> int:
         """Return the handle of a key, 0 where it has none."""

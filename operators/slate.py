@@ -87,13 +87,14 @@ def _feed(
     probabilities: npt.NDArray[np.float32] | None,
 ) -> Feed:
     event, spell = query.request.event, ranked.names.original_id
-    ranks = None if scores is None else _ranks(scores, table)
+    explained = event.explain and scores is not None and probabilities is not None
+    ranks = _ranks(scores, table) if explained and scores is not None else None
+    reasons = why(table, scores, chosen)
     items = []
-    for row in chosen.tolist():
+    for place, row in enumerate(chosen.tolist()):
         post, author = spell(int(table.post[row])), spell(int(table.author[row]))
         if post is None or author is None:
             continue  # expired between gathering and here: only its key is left
-        explained = event.explain and scores is not None and probabilities is not None and ranks is not None
         items.append(
             FeedItem(
                 post=post,
@@ -101,7 +102,7 @@ def _feed(
                 score=0.0 if scores is None else float(scores.score[row]),
                 source=SOURCES[table.source[row]],
                 in_network=bool(table.in_network[row]),
-                why=why(table, scores, row),
+                why=reasons[place],
                 repost_of=spell(int(table.repost_of[row])) if table.is_repost[row] else None,
                 explanation=explain(scores, probabilities, ranks, row) if explained else None,  # type: ignore[arg-type]
             )

@@ -1,5 +1,7 @@
 """Why a post is where it is: in numbers that add up to its score exactly, and in words."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
@@ -30,18 +32,24 @@ def explain(
     )
 
 
-def why(table: CandidateTable, scores: ScoreTable | None, row: int) -> str:
-    """Return in a few words where a post came from and which action it is expected to draw."""
-    if table.in_network[row]:
-        reason = "reposted by somebody you follow" if table.is_repost[row] else "from somebody you follow"
-    elif table.source[row] == THUNDER:
-        reason = "from your network"
-    else:
-        reason = "close to what you engage with"
+def why(table: CandidateTable, scores: ScoreTable | None, chosen: npt.NDArray[np.intp]) -> list[str]:
+    """Return in a few words where each chosen post came from and which action it is expected to draw."""
+    origins = [_origin(table, row) for row in chosen.tolist()]
     if scores is None:
-        return f"{reason}; the model did not answer, newest first"
-    strongest = int(np.argmax(scores.contributions[:, row]))
-    if scores.contributions[strongest, row] <= 0:
-        return reason
-    expected = "a long look" if strongest == DWELL_TIME else f"{HEADS[strongest].replace('_', ' ')}"
-    return f"{reason}; {expected} adds most to its score"
+        return [f"{origin}; the model did not answer, newest first" for origin in origins]
+    contributions = scores.contributions[:, chosen]
+    strongest = contributions.argmax(axis=0)
+    helps = contributions.max(axis=0, initial=0.0) > 0
+    return [
+        f"{origin}; {_IN_WORDS[head]} adds most to its score" if help else origin
+        for origin, head, help in zip(origins, strongest.tolist(), helps.tolist(), strict=True)
+    ]
+
+
+def _origin(table: CandidateTable, row: int) -> str:
+    if table.in_network[row]:
+        return "reposted by somebody you follow" if table.is_repost[row] else "from somebody you follow"
+    return "from your network" if table.source[row] == THUNDER else "close to what you engage with"
+
+
+_IN_WORDS: Final = ["a long look" if head == DWELL_TIME else name.replace("_", " ") for head, name in enumerate(HEADS)]

@@ -45,7 +45,9 @@ def oon_retweet_reply(_query: Query, table: CandidateTable) -> Mask:
 
 def oon_nsfw_simclusters(_query: Query, table: CandidateTable) -> Mask:
     """Drop an out-of-network post that SimClusters brought and that carries a label dropped for such posts."""
-    return np.logical_not((table.source == SIMCLUSTERS) & ~table.in_network & table.unsafe_oon)
+    drop: Mask = ~table.in_network & table.unsafe_oon
+    drop &= np.equal(table.source, SIMCLUSTERS)
+    return ~drop
 
 
 def retweet_deduplication(_query: Query, table: CandidateTable) -> Mask:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.phoenix import Phoenix
-from operators.keys import Mask, contains
+from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
 from operators.pipeline.runner import Accounting, attempt
 from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
@@ -68,40 +68,53 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
     """Return the candidates at `rows` with all that filters, ranker and scorers ask of them."""
     table = posts.table
     own = table.gather(rows)
-    related = table.related(own)
-    is_repost = own.flags & REPOST != 0
-    original = table.gather(related.reposted)
-    known = is_repost & (related.reposted >= 0)
+    is_reply, is_repost = own.flags & REPLY != 0, own.flags & REPOST != 0
+    parents = _rows_of(own.reply_to, is_reply, posts)
+    reposted = _rows_of(own.repost_of, is_repost, posts)
+    known = reposted >= 0
+    original = table.gather(reposted[known])
     relations, viewer = query.relations, np.uint64(query.request.viewer)
     rank_author = np.where(is_repost, own.repost_of_author, own.author)
-    rank_author = np.where(known, original.author, rank_author)
+    rank_author[known] = original.author
+    rank_terms, video_ms = own.terms.copy(), own.video_ms.copy()
+    rank_terms[known], video_ms[known] = original.terms, original.video_ms
+    labels = table.label_sets
+    visibility = query.parameters.visibility
+    in_network = contains(relations.followed, own.author)
     return CandidateTable(
         row=rows,
         post=own.key,
         author=own.author,
         created_ms=own.created_ms,
         source=source,
-        in_network=contains(relations.followed, own.author) | (own.author == viewer),
-        is_reply=own.flags & REPLY != 0,
+        in_network=in_network | (own.author == viewer),
+        is_reply=is_reply,
         is_repost=is_repost,
         has_video=own.flags & VIDEO != 0,
-        video_ms=np.where(known, original.video_ms, own.video_ms),
+        video_ms=video_ms,
         subscribers_only=own.flags & SUBSCRIBERS_ONLY != 0,
         reply_to=own.reply_to,
-        parent_is_live=related.parent >= 0,
+        parent_is_live=parents >= 0,
         conversation=own.conversation,
         repost_of=own.repost_of,
         repost_author=rank_author * is_repost,
         quote_author=own.quote_of_author,
-        mutual_follow=contains(relations.followed, own.author) & contains(relations.followed_by, own.author),
+        mutual_follow=in_network & contains(relations.followed_by, own.author),
         rank_post=np.where(is_repost, own.repost_of, own.key),
         rank_author=rank_author,
-        rank_terms=np.where(known[:, None], original.terms, own.terms),
+        rank_terms=rank_terms,
         rank_author_followed=contains(relations.followed, rank_author),
-        unsafe=_labelled(own, original, known, table.label_sets, query.parameters.visibility.drop_labels),
-        unsafe_oon=_labelled(own, original, known, table.label_sets, query.parameters.visibility.drop_labels_oon),
-        muted=_muted(query, posts, rows, related.reposted),
+        unsafe=_labelled(own, original, known, labels, visibility.drop_labels),
+        unsafe_oon=_labelled(own, original, known, labels, visibility.drop_labels_oon),
+        muted=_muted(query, posts, rows, reposted),
     )
+
+
+def _rows_of(keys: Keys, wanted: Mask, posts: LivePosts) -> Rows:
+    """Return the rows of posts where wanted, -1 elsewhere: few refer to others, and looking up costs most."""
+    rows = np.full(len(keys), -1, np.int64)
+    rows[wanted] = posts.table.rows_of(keys[wanted])
+    return rows
 
 
 def _labelled(
@@ -109,7 +122,8 @@ def _labelled(
 ) -> Mask:
     """Return which posts, or the posts they repeat, carry one of the labels."""
     bad = np.array([not set(labels).isdisjoint(one) for one in label_sets])
-    drop: Mask = bad[own.labels] | (known & bad[original.labels])
+    drop: Mask = bad[own.labels]
+    drop[known] |= bad[original.labels]
     return drop
 
 

@@ -92,14 +92,16 @@ class ActionSequences:
         )
 
     def _grow(self, slots: int) -> None:
-        """Make room for `slots` viewers, by half as much again so that the copy stays short."""
+        """Make room for `slots` viewers, by half as much again: what is not used yet takes no memory (zeros are lazy)."""
         have = len(self._count)
         if slots <= have:
             return
-        more = max(slots, have + have // 2) - have
+        room = max(slots, have + have // 2)
         for name, column in vars(self).items():
             if isinstance(column, np.ndarray):
-                setattr(self, name, np.concatenate([column, np.zeros((more, *column.shape[1:]), column.dtype)]))
+                wider = np.zeros((room, *column.shape[1:]), column.dtype)
+                wider[:have] = column
+                setattr(self, name, wider)
 
     def _undo(self, run: Actions) -> None:
         """Take single actions back from every group of their post that is still kept."""

@@ -46,6 +46,10 @@ class Viewers:
     def __len__(self) -> int:
         return len(self._relations.keys() | self._slots.known()) - 1  # key 0 is nobody
 
+    def memory_bytes(self) -> int:
+        """Return the bytes of sequences and of the slot of each viewer; relations are Python objects, not counted."""
+        return self.sequences.memory_bytes() + self._slots.memory_bytes()
+
     def apply(self, actions: Actions | None, graph: Iterable[GraphChange], requests: Iterable[Request]) -> list[Query]:
         """Take a poll's changes, then hydrate its requests in their order.
 
