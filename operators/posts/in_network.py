@@ -11,12 +11,34 @@ from operators.posts.author_lists import LISTS
 from operators.posts.columns import DELETED, REPLY, REPOST, SECONDARY, VIDEO_LISTED, Flags, Rows
 from operators.posts.table import PostTable
 
+# What becomes of a reply or repost; _BY_AUTHOR: only if the viewer follows the author of the post replied to.
+_TAKEN, _REFUSED, _HIDDEN, _BY_AUTHOR = range(4)
+
+
+def _verdict(code: int) -> int:
+    """Return the verdict by the flags of the post referred to, and 128 for replies; the rest are reposts."""
+    if code < 128:
+        return _HIDDEN if code & DELETED else _TAKEN
+    if code & DELETED or code & REPOST:
+        return _REFUSED
+    return _BY_AUTHOR if code & REPLY else _TAKEN
+
+
+_VERDICTS: Final = np.array([_verdict(code) for code in range(256)], np.uint8)
+
 
 @dataclass(slots=True)
 class InNetworkRequest:
-    """What is asked of Thunder: `followed` by author handle, `excluded` sorted."""
+    """What is asked of Thunder.
+
+    `followed` says by author handle who is followed, `place` where in the list of follows (for others it says nothing),
+    `excluded` is sorted. List 2p holds the originals of the followed author at place p, list 2p + 1 the replies and
+    reposts; for `videos_only` list 2p holds all.
+    """
 
     followed: Mask
+    place: Rows
+    follows: int
     viewer: int
     at_ms: int
     excluded: Keys
@@ -29,44 +51,28 @@ class InNetworkRequest:
         return self.limits.videos_max if self.videos_only else self.limits.posts_max
 
     @property
-    def least_limit(self) -> int:
-        """The smallest limit of a list: no list with so few posts needs a closer look."""
+    def most(self) -> Rows:
+        """How many posts of each list may be returned, int64[2 follows]."""
         limits = self.limits
-        if self.videos_only:
-            return min(limits.scan_per_author, limits.videos_per_author)
-        return min(limits.scan_per_author, limits.originals_per_author, limits.secondary_per_author)
-
-    def most_of(self, lists: Rows) -> Rows:
-        """Return how many posts of each list may be returned."""
-        if self.videos_only:
-            return np.full(len(lists), self.limits.videos_per_author)
-        return np.where(lists % LISTS == 0, self.limits.originals_per_author, self.limits.secondary_per_author)
+        pair = (limits.originals_per_author, limits.secondary_per_author)
+        most = np.empty((self.follows, LISTS), np.int64)
+        most[:] = (limits.videos_per_author, 0) if self.videos_only else pair
+        return most.ravel()
 
 
 @dataclass(slots=True)
 class Selection:
-    """The rows chosen, newest first, their lists, and the lists of all posts that were looked at."""
+    """What becomes of some posts: which may be returned, and which of the others counted as looked at; their lists."""
 
-    rows: Rows
+    candidates: Rows
     lists: Rows
-    seen_lists: Rows
+    chosen: Mask
+    counted: Mask
 
-
-# What becomes of a reply or repost; _BY_AUTHOR: only if the viewer follows the author of the post replied to.
-_TAKEN, _REFUSED, _HIDDEN, _BY_AUTHOR = range(4)
-
-
-def _verdict(kind: int, target: int) -> int:
-    """Return the verdict on a REPLY or REPOST by the flags of the post it refers to."""
-    if kind == REPOST:
-        return _HIDDEN if target & DELETED else _TAKEN
-    if target & DELETED or target & REPOST:
-        return _REFUSED
-    return _BY_AUTHOR if target & REPLY else _TAKEN
-
-
-# By kind and flags: [REPLY or REPOST - 1, flags].
-_VERDICTS: Final = np.array([[_verdict(kind, flags) for flags in range(256)] for kind in (REPLY, REPOST)], np.uint8)
+    @property
+    def rows(self) -> Rows:
+        """The rows that may be returned, newest first."""
+        return self.candidates.take(self.chosen.nonzero()[0])
 
 
 def newest_first(table: PostTable, rows: Rows) -> tuple[Rows, Rows]:
@@ -85,27 +91,32 @@ def select(table: PostTable, rows: Rows, created_ms: Rows, request: InNetworkReq
     `rows` are newest first. Dropped are posts that can't be shown or are excluded; of the rest the newest
     `scan_per_author` of each list are looked at, and what is left of them counts towards the list's limit.
     """
-    columns, mask = table.columns, table.mask
-    slots = rows & mask
+    columns = table.columns
+    slots = rows & table.mask
     flags = columns.flags.take(slots)
-    kept = flags & (DELETED | VIDEO_LISTED) == VIDEO_LISTED if request.videos_only else flags & DELETED == 0
+    kinds = flags & SECONDARY
+    if request.videos_only:
+        counted = flags & (DELETED | VIDEO_LISTED) == VIDEO_LISTED
+    else:
+        counted = flags & DELETED == 0
     if len(rows) and (created_ms[0] > request.at_ms or created_ms[-1] < request.at_ms - table.retention_ms):
-        kept &= (created_ms <= request.at_ms) & (created_ms >= request.at_ms - table.retention_ms)
+        counted &= (created_ms <= request.at_ms) & (created_ms >= request.at_ms - table.retention_ms)
     if len(request.excluded):
         keys = columns.key.take(slots)
-        kept &= request.excluded.take(request.excluded.searchsorted(keys), mode="clip") != keys
-    secondary = flags & SECONDARY
-    referring = (secondary * kept).nonzero()[0]
-    allowed = np.ones(len(rows), np.bool_)
+        counted &= request.excluded.take(request.excluded.searchsorted(keys), mode="clip") != keys
+    chosen = counted.copy()
+    referring = kinds.nonzero()[0]
     if len(referring):
-        verdicts = _verdicts(table, rows[referring], slots[referring], secondary[referring], request)
-        kept[referring[verdicts == _HIDDEN]] = False
-        allowed[referring[verdicts == _REFUSED]] = False
-    rows, slots, allowed = rows[kept], slots[kept], allowed[kept]
-    lists = columns.author.take(slots) * LISTS
+        verdicts = _verdicts(table, rows.take(referring), slots.take(referring), kinds.take(referring), request)
+        chosen[referring] &= verdicts == _TAKEN
+        hidden = (verdicts == _HIDDEN).nonzero()[0]
+        if len(hidden):
+            counted[referring[hidden]] = False
+    lists = request.place.take(columns.author.take(slots)) << 1
     if not request.videos_only:
-        lists += secondary[kept] != 0
-    return _within_limits(rows, lists, allowed, request)
+        lists += kinds != 0
+    _limit(lists, counted, chosen, request)
+    return Selection(rows, lists, chosen, counted)
 
 
 def _verdicts(table: PostTable, rows: Rows, slots: Rows, kinds: Flags, request: InNetworkRequest) -> Flags:
@@ -115,75 +126,77 @@ def _verdicts(table: PostTable, rows: Rows, slots: Rows, kinds: Flags, request: 
     post directly and is by an author the viewer follows. A repost is hidden if its original was deleted, refused if
     the original is the viewer's own.
     """
-    columns, mask = table.columns, table.mask
+    columns = table.columns
     behind = columns.behind.take(slots)
     targets = rows - behind
-    at = targets & mask
-    verdicts = _VERDICTS.ravel().take(((kinds.astype(np.int64) - 1) << 8) + columns.flags.take(at), mode="clip")
-    cutoff = request.at_ms - table.retention_ms
-    # Before the cutoff the difference is negative, which is huge without a sign.
-    unseen = (columns.created_ms.take(at) - cutoff).view(np.uint64) > table.retention_ms
-    verdicts[unseen & (kinds == REPLY)] = _REFUSED
-    odd = ((behind == 0) | (targets < table.base) | (kinds == SECONDARY)).nonzero()[0]
+    at = targets & table.mask
+    verdicts = _VERDICTS.take((kinds << 7) | columns.flags.take(at))  # a byte: of the kind only REPLY's bit is left
+    created, oldest = columns.created_ms.take(at), request.at_ms - table.retention_ms
+    if created.min() < oldest or created.max() > request.at_ms:
+        verdicts[((created < oldest) | (created > request.at_ms)) & (kinds == REPLY)] = _REFUSED
+    odd = ((behind == 0) | (targets < table.base)).nonzero()[0]
     if len(odd):
-        parents = table.rows_of(columns.reply_to.take(slots[odd]))
-        shown = table.visible(parents, request.at_ms)
-        verdicts[odd] = np.where(
-            kinds[odd] & REPLY != 0,
-            np.where(shown, _VERDICTS[0].take(columns.flags.take(parents & mask)), _REFUSED),
-            _TAKEN,
-        )
-        at[odd] = parents & mask
+        verdicts[odd], at[odd] = _look_up(table, slots[odd], kinds[odd], request)
     by_author = (verdicts == _BY_AUTHOR).nonzero()[0]
-    if len(by_author) and not request.videos_only:
-        verdicts[by_author[~_rule_holds(table, slots[by_author], at[by_author], request)]] = _REFUSED
-    verdicts[_own(table, slots, kinds, request) & (verdicts != _HIDDEN)] = _REFUSED
-    if len(odd):
-        hidden = (kinds[odd] & REPOST != 0) & table.was_deleted(columns.repost_of.take(slots[odd]))
-        verdicts[odd[hidden]] = _HIDDEN
+    if len(by_author):
+        verdicts[by_author] = _by_rule(table, slots.take(by_author), at.take(by_author), request)
+    own = (columns.repost_of_author.take(slots) == np.uint64(request.viewer)).nonzero()[0]
+    if len(own):
+        own = own[(kinds[own] & REPOST != 0) & (verdicts[own] != _HIDDEN)]
+        verdicts[own] = _REFUSED
     return verdicts
 
 
-def _rule_holds(table: PostTable, replies: Rows, parents: Rows, request: InNetworkRequest) -> Mask:
-    """Return which replies, to replies in the slots `parents`, are one step from the root below a followed author."""
+def _look_up(table: PostTable, slots: Rows, kinds: Flags, request: InNetworkRequest) -> tuple[Flags, Rows]:
+    """Return verdicts, and the slots of parents, where the post referred to came late, is gone or never came."""
+    columns = table.columns
+    parents = table.rows_of(columns.reply_to.take(slots))
+    at = parents & table.mask
+    verdicts = _VERDICTS.take(128 | columns.flags.take(at))
+    verdicts[~table.visible(parents, request.at_ms)] = _REFUSED
+    verdicts[kinds & REPLY == 0] = _TAKEN
+    reposts = (kinds & REPOST != 0).nonzero()[0]
+    if len(reposts):
+        originals, authors = columns.repost_of.take(slots[reposts]), columns.repost_of_author.take(slots[reposts])
+        own = np.where(authors == 0, table.resolve(originals)[0], authors) == np.uint64(request.viewer)
+        verdicts[reposts[own]] = _REFUSED
+        verdicts[reposts[table.was_deleted(originals)]] = _HIDDEN
+    return verdicts, at
+
+
+def _by_rule(table: PostTable, replies: Rows, parents: Rows, request: InNetworkRequest) -> Flags:
+    """Return the verdicts on replies to replies: taken one step below the root under an author who is followed."""
     columns = table.columns
     root = columns.conversation.take(replies)
-    root = np.where(root == 0, columns.conversation.take(parents), root)
-    to_root = (root != 0) & (columns.reply_to.take(parents) == root)
-    holds: Mask = to_root & request.followed.take(columns.author.take(parents), mode="clip")
-    return holds
+    if not root.all():
+        root = np.where(root == 0, columns.conversation.take(parents), root)
+    holds = (columns.reply_to.take(parents) == root) & request.followed.take(columns.author.take(parents))
+    verdicts: Flags = np.where(holds, np.uint8(_TAKEN), np.uint8(_REFUSED))
+    return verdicts
 
 
-def _own(table: PostTable, slots: Rows, kinds: Flags, request: InNetworkRequest) -> Mask:
-    """Return which posts are reposts of the viewer's own posts."""
-    columns = table.columns
-    authors = columns.repost_of_author.take(slots)
-    unknown = ((authors == 0) & (kinds >= REPOST)).nonzero()[0]
-    if len(unknown):
-        authors[unknown] = table.resolve(columns.repost_of[slots[unknown]])[0]
-    own: Mask = (authors == np.uint64(request.viewer)) & (kinds >= REPOST)
-    return own
-
-
-def _within_limits(rows: Rows, lists: Rows, allowed: Mask, request: InNetworkRequest) -> Selection:
-    """Return the allowed posts within the limits of their lists; `rows` are newest first."""
-    count, scanned = len(rows), request.limits.scan_per_author
-    bits = count.bit_length()
-    places = np.arange(count)
+def _limit(lists: Rows, counted: Mask, chosen: Mask, request: InNetworkRequest) -> None:
+    """Take out of both masks what is beyond the limits of the lists; elements are newest first."""
+    most, scanned = request.most, request.limits.scan_per_author
+    busy = np.bincount(lists, minlength=len(most)) > np.minimum(most, scanned)
+    if not busy.any():
+        return
+    places = busy.take(lists).nonzero()[0]
     # One sort brings each list together, newest first: numbers hold the list above and the place below.
-    packed = (lists << bits) | places
+    packed = (lists.take(places) << 32) | places
     packed.sort()
-    ordered = packed >> bits
-    least = request.least_limit
-    if count <= least or not (ordered[least:] == ordered[: count - least]).any():
-        return Selection(rows[allowed], lists[allowed], lists)  # the usual case: nobody wrote enough for any limit
-    packed &= (1 << bits) - 1
-    starts = places.copy()
+    ordered, places = packed >> 32, packed & 0xFFFFFFFF
+    starts = np.arange(len(places))
     starts[1:][ordered[1:] == ordered[:-1]] = 0
     starts = np.maximum.accumulate(starts)
-    seen = places - starts < scanned
-    counted = allowed.take(packed) & seen
-    before = counted.cumsum() - counted
-    kept = np.zeros(count, np.bool_)
-    kept[packed] = counted & (before - before.take(starts) < request.most_of(ordered))
-    return Selection(rows[kept], lists[kept], ordered[seen])
+    counts = counted.take(places)
+    counts &= _before(counts, starts) < scanned
+    picks = chosen.take(places) & counts
+    picks &= _before(picks, starts) < most.take(ordered)
+    counted[places], chosen[places] = counts, picks
+
+
+def _before(mask: Mask, starts: Rows) -> Rows:
+    """Return how many are set before each element, from its start on."""
+    before = mask.cumsum() - mask
+    return before - before.take(starts)

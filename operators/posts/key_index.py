@@ -13,6 +13,9 @@ Values = npt.NDArray[np.int64]
 LANES: Final = 8  # keys in a bucket: 64 bytes, one line of the processor's cache
 # Multiplicative hashes for a key's first and second bucket: the golden ratio's, and the one of MurmurHash3's finaliser.
 _MULTIPLIERS: Final = (GOLDEN_64, 0xFF51AFD7ED558CCD)
+_MULTIPLIER_SCALARS: Final = tuple(np.uint64(one) for one in _MULTIPLIERS)
+# What a free place holds: no integer's key, and a text's with a chance of one in 2^63.
+_EMPTY: Final = np.uint64(0xFFFFFFFFFFFFFFFF)
 _64_BITS: Final = 0xFFFFFFFFFFFFFFFF
 # At half full, 1 key in 50 goes to its second bucket and about 1 in 2,000 finds both full.
 _LOAD_MAX: Final = 0.5
@@ -31,13 +34,14 @@ class KeyIndex:
         self._clear(buckets)
 
     def _clear(self, buckets: int) -> None:
-        self._keys: Keys = np.zeros((buckets, LANES), np.uint64)
+        self._keys: Keys = np.full((buckets, LANES), _EMPTY)
         self._values: npt.NDArray[np.int32] = np.full((buckets, LANES), -1, np.int32)
+        self._flat_values = self._values.reshape(-1)
         # How many keys of a first bucket are elsewhere: where none are, one look is enough.
         self._elsewhere: npt.NDArray[np.uint16] = np.zeros(buckets, np.uint16)
         self._overflow: dict[int, int] = {}
         self._count = 0
-        self._shift = 64 - (buckets.bit_length() - 1)
+        self._shift = np.uint64(64 - (buckets.bit_length() - 1))
 
     def __len__(self) -> int:
         return self._count
@@ -50,22 +54,30 @@ class KeyIndex:
 
     def find(self, keys: Keys) -> Values:
         """Return the value of each key, int64[n], -1 where it has none."""
-        found: Values = np.full(len(keys), -1, np.int64)
         buckets = self._buckets(keys, 0)
-        self._look(keys, buckets, found, None)
-        if self._count:
-            missing = np.flatnonzero((found < 0) & (self._elsewhere.take(buckets) > 0))
-            if len(missing):
-                self._look(keys[missing], self._buckets(keys[missing], 1), found, missing)
-                if self._overflow:
-                    for place in missing[found[missing] < 0].tolist():
-                        found[place] = self._overflow.get(int(keys[place]), -1)
+        hits = (self._keys.take(buckets, axis=0) == keys[:, None]).ravel().nonzero()[0]
+        if len(hits) == len(keys):
+            return self._flat_values.take((buckets << 3) + (hits & 7)).astype(np.int64)
+        found: Values = np.full(len(keys), -1, np.int64)
+        which = hits >> 3
+        found[which] = self._flat_values.take((buckets.take(which) << 3) + (hits & 7))
+        missing = ((found < 0) & (self._elsewhere.take(buckets) > 0)).nonzero()[0]
+        if len(missing):
+            self._find_elsewhere(keys, found, missing)
         return found
+
+    def _find_elsewhere(self, keys: Keys, found: Values, missing: npt.NDArray[np.intp]) -> None:
+        """Write into `found` the values of those of the keys numbered `missing` that are not in their first bucket."""
+        second = self._buckets(keys[missing], 1)
+        hits = (self._keys.take(second, axis=0) == keys[missing, None]).ravel().nonzero()[0]
+        which = hits >> 3
+        found[missing[which]] = self._flat_values.take((second.take(which) << 3) + (hits & 7))
+        if self._overflow:
+            for place in missing[found[missing] < 0].tolist():
+                found[place] = self._overflow.get(int(keys[place]), -1)
 
     def find_one(self, key: int) -> int:
         """Return the value of one key, or -1."""
-        if not key:
-            return -1
         for choice in (0, 1):
             bucket = self._bucket(key, choice)
             lanes = self._keys[bucket].tolist()
@@ -74,21 +86,12 @@ class KeyIndex:
         return self._overflow.get(key, -1)
 
     def _buckets(self, keys: Keys, choice: int) -> npt.NDArray[np.int64]:
-        hashes = keys * np.uint64(_MULTIPLIERS[choice])
-        hashes >>= np.uint64(self._shift)
+        hashes = keys * _MULTIPLIER_SCALARS[choice]
+        hashes >>= self._shift
         return hashes.view(np.int64)
 
     def _bucket(self, key: int, choice: int) -> int:
-        return ((key * _MULTIPLIERS[choice]) & _64_BITS) >> self._shift
-
-    def _look(
-        self, keys: Keys, buckets: npt.NDArray[np.int64], found: Values, places: npt.NDArray[np.intp] | None
-    ) -> None:
-        """Write into `found` (at `places`) the values of the keys that are in these buckets."""
-        hits = np.flatnonzero(self._keys.take(buckets, axis=0) == keys[:, None])
-        which = hits >> 3
-        values = self._values.ravel().take((buckets[which] << 3) + (hits & 7))
-        found[which if places is None else places[which]] = values
+        return ((key * _MULTIPLIERS[choice]) & _64_BITS) >> int(self._shift)
 
     # -- changes
 
@@ -156,7 +159,7 @@ class KeyIndex:
                 (self._keys.take(buckets, axis=0) == keys[rest, None]) & (self._values.take(buckets, axis=0) >= 0)
             )
             places = (buckets[hits >> 3] << 3) + (hits & 7)
-            self._keys.reshape(-1)[places] = 0
+            self._keys.reshape(-1)[places] = _EMPTY
             self._values.reshape(-1)[places] = -1
             rest = np.delete(rest, hits >> 3)
             if choice == 0 and len(rest):

@@ -36,12 +36,14 @@ class Thunder:
         self._lists = AuthorLists()
         self._times = NewestTimes()
         self._videos: Rows = np.empty(0, np.int64)
-        self._bitmap: Mask = np.zeros(0, np.bool_)
+        # By author handle, for one request at a time: is followed, and at which place of the list.
+        self._followed: Mask = np.zeros(0, np.bool_)
+        self._place: Rows = np.zeros(0, np.int64)
         self._next = table.base
 
     def memory_bytes(self) -> int:
         """Return the bytes of lists and logs; creation times and author handles are the table's, 12 bytes a post."""
-        own = self._videos.nbytes + self._bitmap.nbytes + self._times.memory_bytes()
+        own = self._videos.nbytes + self._followed.nbytes + self._place.nbytes + self._times.memory_bytes()
         return own + self._lists.memory_bytes()
 
     def sync(self) -> None:
@@ -90,15 +92,32 @@ class Thunder:
         handles = handles[handles >= 0]
         if not len(handles):
             return np.empty(0, np.int64)
-        if len(self._bitmap) < len(table.authors.keys):
-            self._bitmap = np.zeros(len(table.authors.keys), np.bool_)
+        if len(self._followed) < len(table.authors.keys):
+            self._followed = np.zeros(len(table.authors.keys), np.bool_)
+            self._place = np.zeros(len(table.authors.keys), np.int64)
+        handles = self._numbered(handles)
         if len(excluded):
             excluded = np.sort(excluded[: limits.excluded_max])
-        self._bitmap[handles] = True
+        self._followed[handles] = True
         try:
-            return self._search(handles, InNetworkRequest(self._bitmap, viewer, at_ms, excluded, limits, videos_only))
+            return self._search(
+                handles,
+                InNetworkRequest(
+                    self._followed, self._place, len(handles), viewer, at_ms, excluded, limits, videos_only
+                ),
+            )
         finally:
-            self._bitmap[handles] = False
+            self._followed[handles] = False
+
+    def _numbered(self, handles: Rows) -> Rows:
+        """Return handles without repeats and note the place of each."""
+        places = np.arange(len(handles))
+        self._place[handles] = places
+        last = self._place.take(handles) == places
+        if not last.all():
+            handles = handles[last]
+            self._place[handles] = np.arange(len(handles))
+        return handles
 
     # -- two ways to the rows
 
@@ -108,7 +127,7 @@ class Thunder:
         share = self._simple_share(handles, request)
         lists = None
         if share * self._log_length(request) * _SCANNED_NS > len(handles) * 2 * _LIST_NS:
-            lists = np.unique(np.concatenate([handles * LISTS, handles * LISTS + 1]))
+            lists = (handles[:, None] * LISTS + np.arange(LISTS)).ravel()
             lengths = self._lists.length.take(lists).astype(np.int64)
             if not request.videos_only:
                 share = self._share(lengths, request)
@@ -187,22 +206,20 @@ class Thunder:
             rows = np.unique(np.concatenate([ahead, rows])) if len(ahead) else np.sort(rows)
             if not len(cut):
                 return self._final(rows, first, request).rows
-            order = np.argsort(lists[cut])
-            cut_lists, bounds = lists[cut][order], self._times.through(oldest[order])
-            found = self._final(self._above(rows, cut_lists, bounds), first, request)
-            kept, seen = _count_in(found.lists, cut_lists), _count_in(found.seen_lists, cut_lists)
-            enough = (kept >= request.most_of(cut_lists)) | (seen >= request.limits.scan_per_author)
-            if enough.all():
+            bounds = np.full(len(lists), -1)
+            bounds[cut] = self._times.through(oldest)
+            found = self._final(self._above(rows, bounds, request), first, request)
+            kept = np.bincount(found.lists[found.chosen], minlength=len(lists))[cut]
+            seen = np.bincount(found.lists[found.counted], minlength=len(lists))[cut]
+            if ((kept >= request.most[cut]) | (seen >= request.limits.scan_per_author)).all():
                 return found.rows
             depth *= 4
 
-    def _above(self, rows: Rows, cut_lists: Rows, bounds: Rows) -> Rows:
-        """Return the rows without those of cut lists that something below the cut could be newer than."""
+    def _above(self, rows: Rows, bounds: Rows, request: InNetworkRequest) -> Rows:
+        """Return the rows that are newer than the bounds of their lists: nothing below a cut can be."""
         columns, slots = self._table.columns, rows & self._table.mask
-        lists = columns.author.take(slots) * LISTS + (columns.flags.take(slots) & SECONDARY != 0)
-        place = np.searchsorted(cut_lists, lists)
-        of_cut = cut_lists.take(place, mode="clip") == lists
-        return rows[~of_cut | (columns.created_ms.take(slots) > bounds.take(place, mode="clip"))]
+        lists = request.place.take(columns.author.take(slots)) * LISTS + (columns.flags.take(slots) & SECONDARY != 0)
+        return rows[columns.created_ms.take(slots) > bounds.take(lists)]
 
     def _ahead(self, first: int, request: InNetworkRequest) -> Rows:
         """Return the followed rows before `first` that were dated ahead of time when they came."""
@@ -224,10 +241,3 @@ class Thunder:
                 final = created >= floor
                 rows, created = rows[final], created[final]
         return select(table, rows, created, request)
-
-
-def _count_in(lists: Rows, wanted: Rows) -> Rows:
-    """Return how often each of `wanted` stands in `lists`."""
-    ordered = np.sort(lists)
-    counts: Rows = np.searchsorted(ordered, wanted, side="right") - np.searchsorted(ordered, wanted)
-    return counts
