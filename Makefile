@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint types bench bench-quick results docs requirements clean
+.PHONY: help setup demo test test-full lint types bench bench-quick docs requirements clean
 
 help: ## say what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ bench-quick: $(READY) ## the same in about a minute, with smaller sets
 docs: $(READY) ## write the generated documents and JSON Schemas anew
 	$(RUN) -m schemas.json_schemas
 	$(RUN) -m docs.generate
+
+requirements: $(READY) ## pin the requirements anew, with hashes, for Python 3.11 and 3.12 (needs uv)
+	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
+		--no-emit-index-url --no-annotate --no-header --quiet --upgrade --output-file requirements.txt
 
 clean: ## remove what was made, the virtual environment too
 	rm -rf $(VENV) $(OUT)
