@@ -5,11 +5,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from operators.posts.columns import Rows
+from operators.posts.columns import LISTS, Rows
 
 Low = npt.NDArray[np.uint32]
 
-LISTS: Final = 2  # list 2h holds the originals of the author with handle h, list 2h + 1 the replies and reposts
 # A list that moves gets room for a quarter more: it is copied about four times in its life, and a quarter is empty.
 _ROOM: Final = 1.25
 _POOL_GROWTH: Final = 1.125  # of the array all lists share: what is not yet given out counts as memory too

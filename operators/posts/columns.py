@@ -24,6 +24,13 @@ DELETED: Final = 32
 VIDEO_LISTED: Final = 64  # in Thunder's video list: a video, or the repost of one; never a reply (x-algorithm.md 2.3)
 SECONDARY: Final = REPLY | REPOST  # not an original (x-algorithm.md 2.1)
 
+# Each author has two lists (x-algorithm.md 2.1): list 2h holds the originals of the author with handle h, list 2h + 1
+# the replies and reposts.
+LISTS: Final = 2
+
+# In the column `behind`: the post referred to was not here, or there are two. It lies before every row there is.
+UNKNOWN: Final = 2**31 - 1
+
 TERMS: Final = 4  # content terms kept of a post
 CAPACITY_MIN: Final = 4096
 
@@ -33,7 +40,7 @@ class Columns:
     """One array a column, each with one place a slot: 106 bytes a post. Key 0 stands for "none"."""
 
     key: Keys
-    author: Rows  # handles; 64 bits, as an index must have: converting costs a scan a third more
+    list: Rows  # of Thunder's: author handle and kind; 64 bits, as an index must have, or each scan converts them
     created_ms: Rows
     flags: Flags
     reply_to: Keys
@@ -43,7 +50,7 @@ class Columns:
     repost_of_author: Keys
     quote_of: Keys
     quote_of_author: Keys
-    behind: Handles  # rows from the post replied to or reposted to this one, 0 where it was not here: saves a look-up
+    behind: Handles  # rows from the post replied to or reposted to this one; saves a look-up; 0 for originals
     video_ms: npt.NDArray[np.int32]
     terms: Terms
     labels: npt.NDArray[np.uint16]
@@ -78,7 +85,7 @@ _KEY_COLUMNS: Final = (
     "key", "reply_to", "reply_to_author", "conversation", "repost_of", "repost_of_author", "quote_of", "quote_of_author"
 )  # fmt: skip
 _OTHER_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "author": np.int64,
+    "list": np.int64,
     "created_ms": np.int64,
     "flags": np.uint8,
     "behind": np.int32,

@@ -57,7 +57,8 @@ class KeyIndex:
         buckets = self._buckets(keys, 0)
         hits = (self._keys.take(buckets, axis=0) == keys[:, None]).ravel().nonzero()[0]
         if len(hits) == len(keys):
-            return self._flat_values.take((buckets << 3) + (hits & 7)).astype(np.int64)
+            values: Values = self._flat_values.take((buckets << 3) + (hits & 7)).astype(np.int64)
+            return values
         found: Values = np.full(len(keys), -1, np.int64)
         which = hits >> 3
         found[which] = self._flat_values.take((buckets.take(which) << 3) + (hits & 7))

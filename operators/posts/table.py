@@ -11,10 +11,12 @@ from operators.keys import Keys, Mask
 from operators.posts.columns import (
     CAPACITY_MIN,
     DELETED,
+    LISTS,
     QUOTE,
     REPLY,
     REPOST,
     SECONDARY,
+    UNKNOWN,
     VIDEO,
     VIDEO_LISTED,
     Authors,
@@ -196,7 +198,8 @@ class PostTable:
         columns = self.columns
         begin = int(columns.words_at[self.base & self.mask]) if len(self) else self._words.end
         columns.words_at[slots] = self._words.append(new.arena, begin) + new.words_at
-        columns.author[slots] = self.authors.intern(new.author, new.author_ids)
+        handles = self.authors.intern(new.author, new.author_ids)
+        columns.list[slots] = handles * LISTS + (new.flags & SECONDARY != 0)
         for name in new.PLAIN:
             getattr(columns, name)[slots] = getattr(new, name)
         columns.labels[slots] = self._labels.take(keys)
@@ -210,7 +213,7 @@ class PostTable:
     def _complete(self, rows: Rows, slots: Rows) -> None:
         """Fill in what new posts leave out and posts before them tell: where these are, their authors, their videos."""
         columns, flags = self.columns, self.columns.flags
-        columns.behind[slots] = 0
+        columns.behind[slots] = np.where(flags[slots] & SECONDARY, UNKNOWN, 0)
         for post, author, bits, kind in _REFERENCES:
             which = np.flatnonzero(flags[slots] & bits == kind)
             wanting = which if kind != QUOTE else which[getattr(columns, author)[slots[which]] == 0]
@@ -223,7 +226,7 @@ class PostTable:
             if kind != QUOTE:
                 columns.behind[slots[mine]] = rows[mine] - found[before]
             nameless = getattr(columns, author)[slots[mine]] == 0
-            getattr(columns, author)[slots[mine[nameless]]] = self.authors.keys[columns.author[earlier[nameless]]]
+            getattr(columns, author)[slots[mine[nameless]]] = self.author_keys(earlier[nameless])
             if kind == REPOST:
                 flags[slots[mine[flags[earlier] & (VIDEO | REPLY) == VIDEO]]] |= VIDEO_LISTED
         flags[slots[flags[slots] & (VIDEO | REPLY) == VIDEO]] |= VIDEO_LISTED
@@ -282,7 +285,7 @@ class PostTable:
     def _drop(self, slots: Rows) -> None:
         """Drop the posts at the front, whose slots these are."""
         self._index.remove(self.columns.key[slots], slots)
-        gone = self.authors.release(self.columns.author[slots])
+        gone = self.authors.release(self.columns.list[slots] // LISTS)
         if len(gone):
             self._released.append(gone)
         self.base += len(slots)
@@ -313,6 +316,10 @@ class PostTable:
         """Return the rows of posts, int64[n], -1 for those not in the table; deleted ones are in it until dropped."""
         slots = self._index.find(keys)
         return np.where(slots >= 0, self.base + ((slots - self.base) & self.mask), -1)
+
+    def author_keys(self, slots: Rows) -> Keys:
+        """Return the authors of the posts in slots."""
+        return self.authors.keys.take(self.columns.list.take(slots) // LISTS)
 
     def holds(self, rows: Rows) -> Mask:
         """Return which rows are in the table."""
@@ -345,7 +352,7 @@ class PostTable:
         slots = np.where(here, rows, self.base) & self.mask
         columns = self.columns
         taken = {name: getattr(columns, name).take(slots, axis=0) for name in _GATHERED}
-        author = self.authors.keys.take(columns.author.take(slots))
+        author = self.author_keys(slots)
         if not here.all():
             away = ~here
             author[away] = 0
@@ -366,7 +373,7 @@ class PostTable:
         """Return authors uint64[n] and terms uint16[n,4] of posts, 0 where unknown; deleted ones still resolve."""
         rows = self.rows_of(keys)
         slots = rows & self.mask
-        authors = self.authors.keys.take(self.columns.author.take(slots))
+        authors = self.author_keys(slots)
         terms = self.columns.terms.take(slots, axis=0)
         unknown = rows < 0
         authors[unknown] = 0

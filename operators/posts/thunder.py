@@ -7,8 +7,8 @@ import numpy as np
 
 from operators.keys import NO_KEYS, Keys, Mask
 from operators.parameters import Thunder as ThunderLimits
-from operators.posts.author_lists import LISTS, AuthorLists
-from operators.posts.columns import SECONDARY, VIDEO_LISTED, Rows
+from operators.posts.author_lists import AuthorLists
+from operators.posts.columns import LISTS, VIDEO_LISTED, Rows
 from operators.posts.in_network import InNetworkRequest, Selection, newest_first, select
 from operators.posts.newest_times import BLOCK, NewestTimes
 from operators.posts.table import PostTable
@@ -18,6 +18,7 @@ _SCANNED_NS: Final = 1.3  # a post passed in the log
 _VIDEO_NS: Final = 3.0  # the same in the log of videos, which takes a look-up of the author
 _LISTED_NS: Final = 15.0  # a post read from its author's list
 _LIST_NS: Final = 60.0  # a list looked at
+_EACH_LIST: Final = np.arange(LISTS)
 _HEADROOM: Final = 1.3  # more posts than wanted are looked at first, since some are then dropped
 _DEPTH: Final = 256  # rows first read of a list: five times the most that is kept of it (2.2)
 
@@ -60,8 +61,7 @@ class Thunder:
             return
         slots = rows & table.mask
         flags = table.columns.flags[slots]
-        lists = table.columns.author[slots] * LISTS + (flags & SECONDARY != 0)
-        self._lists.append(lists, rows, table.base)
+        self._lists.append(table.columns.list[slots], rows, table.base)
         self._times.append(rows, table.columns.created_ms[slots], table.clock_ms, table.base)
         videos = rows[flags & VIDEO_LISTED != 0]
         if len(videos):
@@ -92,42 +92,47 @@ class Thunder:
         handles = handles[handles >= 0]
         if not len(handles):
             return np.empty(0, np.int64)
-        if len(self._followed) < len(table.authors.keys):
-            self._followed = np.zeros(len(table.authors.keys), np.bool_)
-            self._place = np.zeros(len(table.authors.keys), np.int64)
-        handles = self._numbered(handles)
+        if len(self._followed) < LISTS * len(table.authors.keys):
+            self._followed = np.zeros(LISTS * len(table.authors.keys), np.bool_)
+            self._place = np.zeros(len(self._followed), np.int64)
+        lists = self._lists_of(handles)
         if len(excluded):
             excluded = np.sort(excluded[: limits.excluded_max])
-        self._followed[handles] = True
+        most = np.empty((len(lists) // LISTS, LISTS), np.int64)
+        most[:] = (limits.originals_per_author, limits.secondary_per_author)
+        if videos_only:
+            most[:] = (limits.videos_per_author, 0)
+            self._place[lists] &= ~1
+        self._followed[lists] = True
         try:
             return self._search(
-                handles,
+                lists,
                 InNetworkRequest(
-                    self._followed, self._place, len(handles), viewer, at_ms, excluded, limits, videos_only
+                    self._followed, self._place, most.ravel(), viewer, at_ms, excluded, limits, videos_only
                 ),
             )
         finally:
-            self._followed[handles] = False
+            self._followed[lists] = False
 
-    def _numbered(self, handles: Rows) -> Rows:
-        """Return handles without repeats and note the place of each."""
-        places = np.arange(len(handles))
-        self._place[handles] = places
-        last = self._place.take(handles) == places
-        if not last.all():
-            handles = handles[last]
-            self._place[handles] = np.arange(len(handles))
-        return handles
+    def _lists_of(self, handles: Rows) -> Rows:
+        """Return the lists of authors, without repeats, and note the place of each."""
+        while True:
+            lists = (handles[:, None] * LISTS + _EACH_LIST).ravel()
+            places = np.arange(len(lists))
+            self._place[lists] = places
+            last = self._place.take(lists) == places
+            if last.all():
+                return lists
+            handles = handles[last[::LISTS]]
 
     # -- two ways to the rows
 
-    def _search(self, handles: Rows, request: InNetworkRequest) -> Rows:
+    def _search(self, lists: Rows, request: InNetworkRequest) -> Rows:
         """Look at a growing part of the log until the answer can't change any more."""
         table = self._table
-        share = self._simple_share(handles, request)
-        lists = None
-        if share * self._log_length(request) * _SCANNED_NS > len(handles) * 2 * _LIST_NS:
-            lists = (handles[:, None] * LISTS + np.arange(LISTS)).ravel()
+        share = self._simple_share(lists, request)
+        lengths = None
+        if share * self._log_length(request) * _SCANNED_NS > len(lists) * _LIST_NS:
             lengths = self._lists.length.take(lists).astype(np.int64)
             if not request.videos_only:
                 share = self._share(lengths, request)
@@ -136,7 +141,7 @@ class Thunder:
             if share < 1:
                 first = table.end - int(share * len(table))
                 first = max(first - first % BLOCK, table.base)
-            if lists is None or self._scans(lengths, share, request):
+            if lengths is None or self._scans(lengths, share, request):
                 found = self._final(self._scan(first, request), first, request).rows
             else:
                 found = self._read_lists(lists, first, share, request)
@@ -147,9 +152,9 @@ class Thunder:
     def _log_length(self, request: InNetworkRequest) -> int:
         return len(self._videos) if request.videos_only else len(self._table)
 
-    def _simple_share(self, handles: Rows, request: InNetworkRequest) -> float:
+    def _simple_share(self, lists: Rows, request: InNetworkRequest) -> float:
         """Return the part of the log in which enough posts are expected, if no limit of an author matters."""
-        posts = max(1, int(self._table.authors.posts.take(handles).sum()))
+        posts = max(1, int(self._table.authors.posts.take(lists[::LISTS] // LISTS).sum()))
         if request.videos_only:
             posts = max(1, posts * len(self._videos) // max(1, len(self._table)))
         return min(1.0, request.limit * _HEADROOM / posts)
@@ -182,19 +187,19 @@ class Thunder:
     def _scan(self, first: int, request: InNetworkRequest) -> Rows:
         """Return the followed rows from `first` on, increasing, and those from before it that lie ahead of time."""
         table = self._table
-        author, mask = table.columns.author, table.mask
+        lists, mask = table.columns.list, table.mask
         ahead = self._ahead(first, request)
         if request.videos_only:
             rows = self._videos[np.searchsorted(self._videos, first) :]
-            rows = rows[request.followed.take(author.take(rows & mask))]
+            rows = rows[request.followed.take(lists.take(rows & mask))]
         else:
             begin, end = first & mask, table.end & mask
             if first < table.end and end <= begin:
-                early = np.flatnonzero(request.followed.take(author[begin:]))
-                late = np.flatnonzero(request.followed.take(author[:end]))
+                early = np.flatnonzero(request.followed.take(lists[begin:]))
+                late = np.flatnonzero(request.followed.take(lists[:end]))
                 rows = np.concatenate([early, late + (table.capacity - begin)]) + first
             else:
-                rows = np.flatnonzero(request.followed.take(author[begin:end])) + first
+                rows = np.flatnonzero(request.followed.take(lists[begin:end])) + first
         return np.concatenate([ahead, rows]) if len(ahead) else rows
 
     def _read_lists(self, lists: Rows, first: int, share: float, request: InNetworkRequest) -> Rows:
@@ -218,8 +223,9 @@ class Thunder:
     def _above(self, rows: Rows, bounds: Rows, request: InNetworkRequest) -> Rows:
         """Return the rows that are newer than the bounds of their lists: nothing below a cut can be."""
         columns, slots = self._table.columns, rows & self._table.mask
-        lists = request.place.take(columns.author.take(slots)) * LISTS + (columns.flags.take(slots) & SECONDARY != 0)
-        return rows[columns.created_ms.take(slots) > bounds.take(lists)]
+        lists = request.place.take(columns.list.take(slots))
+        above: Rows = rows[columns.created_ms.take(slots) > bounds.take(lists)]
+        return above
 
     def _ahead(self, first: int, request: InNetworkRequest) -> Rows:
         """Return the followed rows before `first` that were dated ahead of time when they came."""
@@ -227,7 +233,7 @@ class Thunder:
         if not len(ahead):
             return ahead
         ahead = ahead[(ahead < first) & (ahead >= self._table.base)]
-        followed = request.followed.take(self._table.columns.author.take(ahead & self._table.mask))
+        followed = request.followed.take(self._table.columns.list.take(ahead & self._table.mask))
         return ahead[followed]
 
     def _final(self, rows: Rows, first: int, request: InNetworkRequest) -> Selection:
