@@ -270,6 +270,8 @@ def train(
     until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",
     epochs: Annotated[int, typer.Option(min=1, max=100, help="passes over the examples")] = 3,
     seed: Annotated[int, typer.Option(help="of fresh weights and sampled posts")] = 0,
+    step: Annotated[int, typer.Option(min=1, max=4096, help="requests in a step")] = 64,
+    posts: Annotated[int, typer.Option(min=2, max=256, help="posts of a request at most")] = 32,
     file: ParameterFile = None,
     assignments: Set = None,
     as_json: Json = False,
@@ -283,7 +285,7 @@ def train(
 
     with refusals():
         until_ms = time_ms(until) if until else None
-        run = TrainingRun(log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed)
+        run = TrainingRun(log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed, step, posts)
         with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
             report = run_training(run, reading, training)
     if as_json:

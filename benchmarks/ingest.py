@@ -51,7 +51,7 @@ def events(count: int, seed: int = 0) -> list[Event]:
             out.append(
                 Engagement(
                     at=at, viewer=viewers[place], post=post, author=authors[place], action=ACTIONS[actions[place]]
-                )  # type: ignore[arg-type]
+                )
             )
     return out
 

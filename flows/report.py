@@ -12,6 +12,7 @@ from rich.text import Text
 
 from flows.replay import Summary
 from infra.logs.reader import LogReader
+from operators.pipeline.filters import PRE_SCORING
 from schemas.codec import Refused, decode
 from schemas.events import PostCreated
 from schemas.feeds import Feed, FeedItem
@@ -139,11 +140,19 @@ def _stages(summary: Summary) -> Table:
     table.add_column("stage")
     for name in ("given", "kept", "removed", "a feed"):
         table.add_column(name, justify="right")
-    for name, total in summary.stages.items():
+    for name, total in sorted(summary.stages.items(), key=lambda item: _place(item[0])):
         removed = total.given - total.kept
         mean = f"{removed / summary.feeds:,.1f}" if summary.feeds else "-"
         table.add_row(name, f"{total.given:,}", f"{total.kept:,}", f"{removed:,}", mean)
     return table
+
+
+def _place(stage: str) -> int:
+    """Return where a stage stands: what runs only for some requests may have come up first or last."""
+    order = [one.name for one in PRE_SCORING]
+    if stage.startswith("source."):
+        return -1
+    return order.index(stage) if stage in order else len(order)
 
 
 def _latency(summary: Summary) -> Table:

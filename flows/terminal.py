@@ -55,7 +55,7 @@ def bar(title: str, quiet: bool = False) -> Iterator[Callable[[float, float], No
 
 def print_json(value: Any) -> None:
     """Print anything as JSON."""
-    plain = msgspec.to_builtins(value, str_keys=True)
+    plain = msgspec.to_builtins(value, str_keys=True, enc_hook=str)  # paths are all that msgspec does not know
     sys.stdout.buffer.write(orjson.dumps(plain, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY) + b"\n")
     sys.stdout.buffer.flush()
 
@@ -75,7 +75,7 @@ def rows_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     """Return rows as a table, numbers to the right."""
     table = Table(title=title, title_justify="left")
     for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left")
+        table.add_column(name, justify="right" if isinstance(rows[0][name], int | float) else "left", overflow="fold")
     for row in rows:
         table.add_row(*(f"{value:,.4g}" if isinstance(value, float) else str(value) for value in row.values()))
     return table

@@ -22,7 +22,7 @@ from operators.decode import Ownership
 from operators.parameters import ParameterRefused, Parameters
 from operators.state import MemoryState, live_posts
 
-BATCH: Final = 64  # requests a step
+EXAMPLES_A_STEP: Final = 64
 POSTS_MAX: Final = 32  # posts of a request: what a screen or two shows
 
 Told = Callable[[float, float], None]
@@ -42,15 +42,21 @@ class TrainingSummary(Struct):
 
 
 class TrainingRun(Struct, frozen=True):
-    """What to train on, and how. Served feeds from `until_ms` on are left out."""
+    """What to train on, and how. Served feeds from `until_ms` on are left out.
+
+    A step takes `examples_a_step` requests of at most `posts_max` posts each; a log of short feeds wants more of the
+    one and fewer of the other.
+    """
 
     log: Path
     out: Path
     preset: str
     parameters: Parameters
     until_ms: int | None
-    epochs: int
-    seed: int
+    epochs: int = 1
+    seed: int = 0
+    examples_a_step: int = EXAMPLES_A_STEP
+    posts_max: int = POSTS_MAX
 
     @property
     def config(self) -> PhoenixConfig:
@@ -68,7 +74,9 @@ def train(run: TrainingRun, reading: Told, training: Told) -> TrainingSummary:
     config = run.config
     made = list(_batches(run, config, reading))
     if not made:
-        raise ParameterRefused(f"{run.log} holds fewer than {BATCH} examples before that time: nothing to train on")
+        raise ParameterRefused(
+            f"{run.log} holds fewer than {run.examples_a_step} examples before that time: nothing to train on"
+        )
     steps = len(made) * run.epochs
     first, last = made[0].at_ms.min(), made[-1].at_ms.max()
     reports: list[TrainingReport] = []
@@ -81,7 +89,7 @@ def train(run: TrainingRun, reading: Told, training: Told) -> TrainingSummary:
         data=run.log.name,
         from_ms=int(first),
         to_ms=int(last),
-        examples=len(made) * BATCH,
+        examples=len(made) * run.examples_a_step,
         steps=steps,
         seed=run.seed,
         command=f"run_flow.py train {run.log.name} --preset {run.preset} --epochs {run.epochs} --seed {run.seed}",
@@ -93,7 +101,7 @@ def train(run: TrainingRun, reading: Told, training: Told) -> TrainingSummary:
     end = reports[-1]
     return TrainingSummary(
         model=phoenix.version,
-        examples=len(made) * BATCH,
+        examples=len(made) * run.examples_a_step,
         steps=end.step,
         seconds=time.perf_counter() - start_s,
         examples_per_s=end.examples_per_s,
@@ -104,8 +112,8 @@ def train(run: TrainingRun, reading: Told, training: Told) -> TrainingSummary:
 
 
 def _batches(run: TrainingRun, config: PhoenixConfig, reading: Told) -> Iterator[ExampleBatch]:
-    made = examples(LogReader(run.log), _intake(run.parameters), POSTS_MAX, run.seed, reading)
-    return batches(_before(made, run.until_ms), BATCH, config.history_max, POSTS_MAX)
+    made = examples(LogReader(run.log), _intake(run.parameters), run.posts_max, run.seed, reading)
+    return batches(_before(made, run.until_ms), run.examples_a_step, config.history_max, run.posts_max)
 
 
 def _intake(parameters: Parameters) -> Intake:
@@ -153,7 +161,7 @@ def ranking_quality(
     phoenix = Phoenix.load(checkpoint)
     made = examples(LogReader(log), _intake(parameters), POSTS_MAX, progress=progress)
     late = (example for example in made if example.context.at_ms >= after_ms)
-    padded = batches(late, BATCH, phoenix.config.history_max, POSTS_MAX, rest=True)
+    padded = batches(late, EXAMPLES_A_STEP, phoenix.config.history_max, POSTS_MAX, rest=True)
     first = list(islice(padded, 1))
     if not first:
         raise ParameterRefused(f"{log} says of nothing that it was served after that time")
