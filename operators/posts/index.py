@@ -20,16 +20,16 @@ from operators.posts.index_segment import (
 
 NORM_MAX: Final = 1.01  # a unit vector, with what half-precision towers lose
 
-# A large batch is encoded whenever so many of its posts wait: together they cost two thirds of what blocks cost alone, and
-# 16,384 x 128 in f32 are 8 MiB.
+# A large batch is encoded whenever so many of its posts wait: together they cost two thirds of what blocks cost
+# alone, and 16,384 x 128 in f32 are 8 MiB.
 TAIL_LIMIT_ROWS: Final = 16_384
 
 
 class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the index. The defaults are for a million live posts; smaller ones serve tests.
 
-    Posts get codes in blocks of `block_rows`, about a millisecond's work. `segment_rows` posts share a time slice: slices
-    are dropped whole, and each costs a search some 0.1 ms, so four make a million. `code_width` is how many dimensions
+    Posts get codes in blocks of `block_rows`, about a millisecond's work. `segment_rows` posts share a time slice:
+    slices are dropped whole, and each costs a search some 0.1 ms, so four make a million. `code_width` is how many dimensions
     share 4 bits: at d 128, 1 takes 45 bytes a post more than 2 and needs half the candidates to be scored again.
     """
 
@@ -176,8 +176,8 @@ class CandidateIndex:
         """Give codes to the blocks that are due.
 
         Past `exact_max`, two blocks are due for each that fills until all but `tail_rows` are encoded, then one for
-        one. What is due follows from the number of full blocks alone, and codes from the post alone: many blocks encoded
-        together, which is faster, end in the same state as one after another.
+        one. What is due follows from the number of full blocks alone, and codes from the post alone: many blocks
+        encoded together, which is faster, end in the same state as one after another.
         """
         settings = self.settings
         full = self._added // settings.block_rows
