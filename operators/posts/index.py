@@ -29,8 +29,8 @@ class IndexSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Sizes of the index. The defaults are for a million live posts; smaller ones serve tests.
 
     Posts get codes in blocks of `block_rows`, about a millisecond's work. `segment_rows` posts share a time slice:
-    slices are dropped whole, and each costs a search some 0.1 ms, so four make a million. `code_width` is how many dimensions
-    share 4 bits: at d 128, 1 takes 45 bytes a post more than 2 and needs half the candidates to be scored again.
+    slices are dropped whole, and each costs a search some 0.1 ms, so four make a million. `code_width` is how many
+    dimensions share 4 bits: at d 128, 1 takes 45 bytes a post more than 2 and needs far fewer posts scored again.
     """
 
     exact_max: int = 20_480  # up to so many posts every search is exact
