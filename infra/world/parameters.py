@@ -39,7 +39,8 @@ class WorldParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 PRESETS: Final[dict[str, WorldParameters]] = {
-    "demo": WorldParameters(requests_from_day=2.0),
+    # A week, so that a model of it has something to learn from; feeds are asked for on its last afternoon.
+    "demo": WorldParameters(days=7.0, sessions_per_person_day=2.0, requests_from_day=6.5),
     "small": WorldParameters(people=40, days=1.0, follows_per_person=8.0),
     "large": WorldParameters(people=5_000, days=7.0, follows_per_person=60.0),
 }
