@@ -41,6 +41,7 @@ class Entities(NamedTuple):
     project_post: Array  # [2, E, D]
     project_author: Array  # [2, E, D]
     project_term: Array  # [E, D]
+    term_weights: Array  # [4], one a place: topics stand first
 
 
 class Around(NamedTuple):
@@ -85,6 +86,8 @@ def init_entities(key: Array, config: PhoenixConfig, width: int) -> Entities:
         project_post=jax.random.normal(keys[2], (2, e, width)) * e**-0.5,
         project_author=jax.random.normal(keys[3], (2, e, width)) * e**-0.5,
         project_term=jax.random.normal(keys[4], (e, width)) * e**-0.5,
+        # The first term says most of what a post is about: it starts with as much variance as all the rest.
+        term_weights=jnp.array([2.0, 1.0, 1.0, 1.0]),
     )
 
 
@@ -129,7 +132,8 @@ def entity_tokens(entities: Entities, rows: Array, post_ids: bool) -> Array:
     """Return the projected sum [..., D] of rows [..., 8] (two post, two author, four term rows)."""
     author = entities.author[rows[..., 2:4]]
     token = jnp.einsum("...he,hed->...d", author, entities.project_author)
-    token += entities.term[rows[..., 4:]].sum(axis=-2) @ entities.project_term
+    terms = jnp.einsum("...te,t->...e", entities.term[rows[..., 4:]], entities.term_weights)
+    token += terms @ entities.project_term
     if post_ids:
         post = entities.post[rows[..., :2]]
         token += jnp.einsum("...he,hed->...d", post, entities.project_post)

@@ -14,7 +14,8 @@ from jax import Array
 from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
-from models.features import DWELL_SCALE_S, ContextFeatures
+from models.features import DWELL_SCALE_S, POST_AGES, ContextFeatures
+from models.inputs import TERMS
 from models.ranker import (
     Around,
     RankerParameters,
@@ -38,7 +39,7 @@ TILES: Final = (1536, 768, 384, 192, 128, 64)
 class ServingRanker(NamedTuple):
     """What serving reads; a pytree, never changed."""
 
-    rows: Array  # [N, D]: post 1, post 2, author 1, author 2, term, post age and flag rows, each projected
+    rows: Array  # [N, D]: post 1, post 2, author 1, author 2, four terms, post age and flags, projected
     around: Around
     shared: Array  # [D], every candidate's bias
     blocks: tuple[Block, ...]  # folded
@@ -48,9 +49,8 @@ class ServingRanker(NamedTuple):
 
 def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
     """Return where each of the ten rows of a candidate starts in `ServingRanker.rows`, int32[10]."""
-    sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets, 82]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    return starts[[0, 1, 2, 3, 4, 4, 4, 4, 5, 6]].astype(np.int32)
+    sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets] * TERMS + [POST_AGES]
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -63,7 +63,7 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
         post @ entities.project_post[1],
         entities.author @ entities.project_author[0],
         entities.author @ entities.project_author[1],
-        entities.term @ entities.project_term,
+        *(weight * (entities.term @ entities.project_term) for weight in entities.term_weights),
         parameters.post_age,
         parameters.flags,
     ]

@@ -1,8 +1,8 @@
 """A small world with known tastes, as training batches: what the tests of trained models learn from.
 
 Every post has one of TOPICS topics (its first term), two words of that topic and an author who writes on one topic.
-A viewer likes two topics and dislikes one; in the evening (from 18:00 UTC) the second counts, before it the first.
-Authors he has blocked or muted lately, and topics he has been tired of lately, he passes over.
+A viewer likes two topics and dislikes one; he is eager (likes nine in ten of what he likes) or slow (three in ten).
+Posts of authors he has blocked he always dislikes.
 """
 
 from dataclasses import dataclass
@@ -93,36 +93,37 @@ def candidates_of(posts: Posts, at_ms: int) -> Candidates:
     )
 
 
-def reactions(wanted: np.ndarray, posts: Posts, refused: set[int], rng: np.random.Generator) -> np.ndarray:
-    """Return the action bits of a viewer who wants topics with `wanted` [n, TOPICS] on n posts."""
-    likes = wanted[np.arange(len(posts.topic)), posts.topic]
-    likes = np.where(np.isin(posts.author, list(refused)), -1, likes)
-    liked = rng.random(len(likes)) < np.where(likes > 0, 0.75, 0.05)
-    disliked = (likes < 0) & (rng.random(len(likes)) < 0.6)
+def reactions(
+    wanted: np.ndarray, eager: bool, posts: Posts, refused: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Return the action bits u32[n] of a viewer who wants topics with `wanted` [TOPICS] (1, 0 or -1) on n posts."""
+    likes = np.where(np.isin(posts.author, refused), -1, wanted[posts.topic])
+    chance = np.where(likes > 0, 0.9 if eager else 0.3, 0.02)
+    liked = (rng.random(len(likes)) < chance) & (likes >= 0)
     replied = liked & (rng.random(len(likes)) < 0.3)
-    bits = liked * (FAVORITE | DWELL) + replied * REPLY
-    return np.where(disliked, DISLIKE, bits).astype(np.uint32)
+    disliked = (likes < 0) & (rng.random(len(likes)) < 0.8)
+    return np.where(disliked, DISLIKE, liked * (FAVORITE | DWELL) + replied * REPLY).astype(np.uint32)
 
 
 def example(rng: np.random.Generator, history: int, shown: int) -> tuple[Context, Candidates, np.ndarray]:
     """Return one viewer's context, the candidates shown to him, and what he did with them."""
     first, second, hated = rng.choice(TOPICS, 3, replace=False)
+    wanted = np.zeros(TOPICS, int)
+    wanted[[first, second]], wanted[hated] = 1, -1
+    eager = bool(rng.random() < 0.5)
     at_ms = START_MS + int(rng.integers(0, 20 * 24)) * HOUR_MS
     n = int(rng.integers(history // 2, history + 1))
     past_at = np.sort(at_ms - rng.integers(1, 72, n) * HOUR_MS)
     past = some_posts(n, rng)
-    refused = {int(author) for author in rng.choice(past.author, 2)} if rng.random() < 0.5 else set()
-    wanted = np.zeros((2, TOPICS), int)
-    wanted[:, hated] = -1
-    wanted[0, first] = wanted[1, second] = 1
-
-    def evening(times: np.ndarray) -> np.ndarray:
-        return (times // HOUR_MS % 24 >= 18).astype(int)
-
-    did = reactions(wanted[evening(past_at)], past, set(), rng)
-    did = np.where(np.isin(past.author, list(refused)), BLOCK, did)
+    refused = rng.choice(past.author, 2)
+    did = reactions(wanted, eager, past, np.zeros(0), rng)
+    did = np.where(np.isin(past.author, refused), BLOCK, did).astype(np.uint32)
     posts = some_posts(shown, rng)
-    now = reactions(np.repeat(wanted[evening(np.array([at_ms]))], shown, axis=0), posts, refused, rng)
+    # One of the shown is of a blocked author, so that there is something to learn of blocks.
+    posts.author[0] = refused[0]
+    posts.topic[0] = topic_of(refused[0].astype(int) - 1)
+    posts.terms[:1] = terms_of(posts.topic[:1], rng)
+    now = reactions(wanted, eager, posts, refused, rng)
     context = Context(int(rng.integers(1, 2**62)), history_of(past, did, past_at), at_ms, 1)
     return context, candidates_of(posts, at_ms), now
 
