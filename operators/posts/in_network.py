@@ -164,8 +164,7 @@ def _by_rule(table: PostTable, replies: Rows, parents: Rows, request: InNetworkR
     if not root.all():
         root = np.where(root == 0, columns.conversation.take(parents), root)
     holds = (columns.reply_to.take(parents) == root) & request.followed.take(columns.list.take(parents))
-    verdicts: Flags = np.where(holds, np.uint8(_TAKEN), np.uint8(_REFUSED))
-    return verdicts
+    return (~holds).view(np.uint8)  # _TAKEN is 0 and _REFUSED 1, as False and True
 
 
 def _limit(lists: Rows, counted: Mask, chosen: Mask, request: InNetworkRequest) -> None:
@@ -189,5 +188,6 @@ def _limit(lists: Rows, counted: Mask, chosen: Mask, request: InNetworkRequest) 
 
 def _before(mask: Mask, starts: Rows) -> Rows:
     """Return how many are set before each element, from its start on."""
-    before: Rows = mask.cumsum() - mask
+    before = np.add.accumulate(mask, dtype=np.int64)
+    before -= mask
     return before - before.take(starts)

@@ -285,7 +285,7 @@ class PostTable:
     def _drop(self, slots: Rows) -> None:
         """Drop the posts at the front, whose slots these are."""
         self._index.remove(self.columns.key[slots], slots)
-        gone = self.authors.release(self.columns.list[slots] // LISTS)
+        gone = self.authors.release(self.columns.list[slots] >> 1)
         if len(gone):
             self._released.append(gone)
         self.base += len(slots)
@@ -319,7 +319,7 @@ class PostTable:
 
     def author_keys(self, slots: Rows) -> Keys:
         """Return the authors of the posts in slots."""
-        return self.authors.keys.take(self.columns.list.take(slots) // LISTS)
+        return self.authors.keys.take(self.columns.list.take(slots) >> 1)
 
     def holds(self, rows: Rows) -> Mask:
         """Return which rows are in the table."""

@@ -18,7 +18,6 @@ _SCANNED_NS: Final = 1.3  # a post passed in the log
 _VIDEO_NS: Final = 3.0  # the same in the log of videos, which takes a look-up of the author
 _LISTED_NS: Final = 15.0  # a post read from its author's list
 _LIST_NS: Final = 60.0  # a list looked at
-_EACH_LIST: Final = np.arange(LISTS)
 _HEADROOM: Final = 1.3  # more posts than wanted are looked at first, since some are then dropped
 _DEPTH: Final = 256  # rows first read of a list: five times the most that is kept of it (2.2)
 
@@ -98,18 +97,16 @@ class Thunder:
         lists = self._lists_of(handles)
         if len(excluded):
             excluded = np.sort(excluded[: limits.excluded_max])
-        most = np.empty((len(lists) // LISTS, LISTS), np.int64)
-        most[:] = (limits.originals_per_author, limits.secondary_per_author)
+        most = np.empty(len(lists), np.int64)
+        most[::LISTS], most[1::LISTS] = limits.originals_per_author, limits.secondary_per_author
         if videos_only:
-            most[:] = (limits.videos_per_author, 0)
+            most[::LISTS], most[1::LISTS] = limits.videos_per_author, 0
             self._place[lists] &= ~1
         self._followed[lists] = True
         try:
             return self._search(
                 lists,
-                InNetworkRequest(
-                    self._followed, self._place, most.ravel(), viewer, at_ms, excluded, limits, videos_only
-                ),
+                InNetworkRequest(self._followed, self._place, most, viewer, at_ms, excluded, limits, videos_only),
             )
         finally:
             self._followed[lists] = False
@@ -117,7 +114,8 @@ class Thunder:
     def _lists_of(self, handles: Rows) -> Rows:
         """Return the lists of authors, without repeats, and note the place of each."""
         while True:
-            lists = (handles[:, None] * LISTS + _EACH_LIST).ravel()
+            lists = np.repeat(handles * LISTS, LISTS)
+            lists[1::LISTS] += 1
             places = np.arange(len(lists))
             self._place[lists] = places
             last = self._place.take(lists) == places
@@ -154,7 +152,7 @@ class Thunder:
 
     def _simple_share(self, lists: Rows, request: InNetworkRequest) -> float:
         """Return the part of the log in which enough posts are expected, if no limit of an author matters."""
-        posts = max(1, int(self._table.authors.posts.take(lists[::LISTS] // LISTS).sum()))
+        posts = max(1, int(self._table.authors.posts.take(lists[::LISTS] >> 1).sum()))
         if request.videos_only:
             posts = max(1, posts * len(self._videos) // max(1, len(self._table)))
         return min(1.0, request.limit * _HEADROOM / posts)
