@@ -126,8 +126,8 @@ class AuthorLists:
     def since(self, lists: Rows, first: int, share: float, depth: int) -> tuple[Rows, Rows, Rows]:
         """Return the rows from `first` on, at most the `depth` last ones of each of the lists.
 
-        `share` is the part of each list that is expected to be asked for. Returns rows in no order, then the numbers
-        (places in `lists`) of lists that were cut at `depth` and the first row kept of each.
+        `share` is the part of each list that is expected to be asked for. Returns rows in no order, then
+        the lists that were cut at `depth` and the first row kept of each.
         """
         start, length = self._start.take(lists).astype(np.int64), self.length.take(lists).astype(np.int64)
         last = start + length
@@ -146,7 +146,7 @@ class AuthorLists:
             more = (count > 0) & (oldest >= first)
             at_end = more & (begin == lowest) & (lowest > start)
             if at_end.any():
-                cut.append(which[at_end])
+                cut.append(lists[which[at_end]])
                 cut_rows.append(oldest[at_end])
             more &= begin > lowest
             which, start, lowest, last, step = which[more], start[more], lowest[more], begin[more], step[more] * 4

@@ -37,14 +37,10 @@ _VERDICTS: Final = [
 class InNetworkRequest:
     """What is asked of Thunder.
 
-    `followed` says by list (`columns.LISTS`) whose author is followed, `place` which of the request's own lists it is:
-    those of the followed authors, 2p and 2p + 1 for the one at place p; for `videos_only` only 2p. `most` is the number
-    of posts that may be returned of each of these. `excluded` is sorted.
+    `followed` says by list (`columns.LISTS`) whether its author is followed; `excluded` is sorted.
     """
 
     followed: Mask
-    place: Rows
-    most: Rows
     viewer: int
     at_ms: int
     excluded: Keys
@@ -55,6 +51,13 @@ class InNetworkRequest:
     def limit(self) -> int:
         """The posts to return."""
         return self.limits.videos_max if self.videos_only else self.limits.posts_max
+
+    def most_of(self, lists: Rows) -> Rows:
+        """Return how many posts may be returned of each list; for `videos_only` an author has one list, the first."""
+        limits = self.limits
+        if self.videos_only:
+            return np.full(len(lists), limits.videos_per_author)
+        return np.where(lists & 1, limits.secondary_per_author, limits.originals_per_author)
 
 
 @dataclass(slots=True)
@@ -98,7 +101,9 @@ def select(table: PostTable, rows: Rows, created_ms: Rows, request: InNetworkReq
         keys = columns.key.take(slots)
         excluded = request.excluded.take(request.excluded.searchsorted(keys), mode="clip") == keys
         verdicts[excluded] = _HIDDEN
-    lists = request.place.take(columns.list.take(slots))
+    lists = columns.list.take(slots)
+    if request.videos_only:
+        lists &= ~1
     counted, chosen = verdicts != _HIDDEN, verdicts == _TAKEN
     _limit(lists, counted, chosen, request)
     return Selection(rows, lists, chosen, counted)
@@ -164,25 +169,33 @@ def _by_rule(table: PostTable, replies: Rows, parents: Rows, request: InNetworkR
     if not root.all():
         root = np.where(root == 0, columns.conversation.take(parents), root)
     holds = (columns.reply_to.take(parents) == root) & request.followed.take(columns.list.take(parents))
-    return (~holds).view(np.uint8)  # _TAKEN is 0 and _REFUSED 1, as False and True
+    verdicts: Flags = (~holds).view(np.uint8)
+    return verdicts  # _TAKEN is 0 and _REFUSED 1, as False and True
 
 
 def _limit(lists: Rows, counted: Mask, chosen: Mask, request: InNetworkRequest) -> None:
     """Take out of both masks what is beyond the limits of the lists; elements are newest first."""
-    scanned = request.limits.scan_per_author
-    busy = np.bincount(lists, minlength=len(request.most)) > np.minimum(request.most, scanned)
-    if not busy.any():
+    count, scanned = len(lists), request.limits.scan_per_author
+    if not count:
         return
-    places = busy.take(lists).nonzero()[0]
     # One sort brings each list together, newest first: numbers hold the list above and the place below.
-    packed = (lists.take(places) << 32) | places
+    packed = (lists << 32) | np.arange(count)
     packed.sort()
-    ordered, places = packed >> 32, packed & 0xFFFFFFFF
-    starts = ordered.searchsorted(ordered)
+    ordered = packed >> 32
+    begins = np.concatenate([[0], (ordered[1:] != ordered[:-1]).nonzero()[0] + 1, [count]])
+    sizes = begins[1:] - begins[:-1]
+    heads = ordered.take(begins[:-1])
+    most = np.minimum(request.most_of(heads), scanned)
+    busy = (sizes > most).nonzero()[0]
+    if not len(busy):
+        return
+    sizes = sizes.take(busy)
+    starts = (np.add.accumulate(sizes) - sizes).repeat(sizes)
+    places = packed.take(np.arange(len(starts)) - starts + begins.take(busy).repeat(sizes)) & 0xFFFFFFFF
     counts = counted.take(places)
     counts &= _before(counts, starts) < scanned
     picks = chosen.take(places) & counts
-    picks &= _before(picks, starts) < request.most.take(ordered)
+    picks &= _before(picks, starts) < request.most_of(heads.take(busy)).repeat(sizes)
     counted[places], chosen[places] = counts, picks
 
 

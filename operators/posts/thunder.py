@@ -18,6 +18,7 @@ _SCANNED_NS: Final = 1.3  # a post passed in the log
 _VIDEO_NS: Final = 3.0  # the same in the log of videos, which takes a look-up of the author
 _LISTED_NS: Final = 15.0  # a post read from its author's list
 _LIST_NS: Final = 60.0  # a list looked at
+_BOTH: Final = np.uint16(0x0101)
 _HEADROOM: Final = 1.3  # more posts than wanted are looked at first, since some are then dropped
 _DEPTH: Final = 256  # rows first read of a list: five times the most that is kept of it (2.2)
 
@@ -36,14 +37,12 @@ class Thunder:
         self._lists = AuthorLists()
         self._times = NewestTimes()
         self._videos: Rows = np.empty(0, np.int64)
-        # By author handle, for one request at a time: is followed, and at which place of the list.
-        self._followed: Mask = np.zeros(0, np.bool_)
-        self._place: Rows = np.zeros(0, np.int64)
+        self._followed: Mask = np.zeros(0, np.bool_)  # by list, for one request at a time
         self._next = table.base
 
     def memory_bytes(self) -> int:
         """Return the bytes of lists and logs; creation times and author handles are the table's, 12 bytes a post."""
-        own = self._videos.nbytes + self._followed.nbytes + self._place.nbytes + self._times.memory_bytes()
+        own = self._videos.nbytes + self._followed.nbytes + self._times.memory_bytes()
         return own + self._lists.memory_bytes()
 
     def sync(self) -> None:
@@ -87,59 +86,45 @@ class Thunder:
         limits = limits or ThunderLimits()
         self.sync()
         table = self._table
-        handles = table.authors.find(followed[: limits.followees_max])
+        followed = followed[: limits.followees_max]
+        if not (followed[1:] > followed[:-1]).all():  # a set of keys is sorted, as viewers keep theirs
+            followed = np.unique(followed)
+        handles = table.authors.find(followed)
         handles = handles[handles >= 0]
         if not len(handles):
             return np.empty(0, np.int64)
         if len(self._followed) < LISTS * len(table.authors.keys):
             self._followed = np.zeros(LISTS * len(table.authors.keys), np.bool_)
-            self._place = np.zeros(len(self._followed), np.int64)
-        lists = self._lists_of(handles)
         if len(excluded):
             excluded = np.sort(excluded[: limits.excluded_max])
-        most = np.empty(len(lists), np.int64)
-        most[::LISTS], most[1::LISTS] = limits.originals_per_author, limits.secondary_per_author
-        if videos_only:
-            most[::LISTS], most[1::LISTS] = limits.videos_per_author, 0
-            self._place[lists] &= ~1
-        self._followed[lists] = True
+        # A number of 16 bits holds the marks of both lists of an author.
+        pairs = self._followed.view(np.uint16)
+        pairs[handles] = _BOTH
         try:
-            return self._search(
-                lists,
-                InNetworkRequest(self._followed, self._place, most, viewer, at_ms, excluded, limits, videos_only),
-            )
+            return self._search(handles, InNetworkRequest(self._followed, viewer, at_ms, excluded, limits, videos_only))
         finally:
-            self._followed[lists] = False
-
-    def _lists_of(self, handles: Rows) -> Rows:
-        """Return the lists of authors, without repeats, and note the place of each."""
-        while True:
-            lists = np.repeat(handles * LISTS, LISTS)
-            lists[1::LISTS] += 1
-            places = np.arange(len(lists))
-            self._place[lists] = places
-            last = self._place.take(lists) == places
-            if last.all():
-                return lists
-            handles = handles[last[::LISTS]]
+            pairs[handles] = 0
 
     # -- two ways to the rows
 
-    def _search(self, lists: Rows, request: InNetworkRequest) -> Rows:
+    def _search(self, handles: Rows, request: InNetworkRequest) -> Rows:
         """Look at a growing part of the log until the answer can't change any more."""
         table = self._table
-        share = self._simple_share(lists, request)
-        lengths = None
-        if share * self._log_length(request) * _SCANNED_NS > len(lists) * _LIST_NS:
+        share = self._simple_share(handles, request)
+        lists = lengths = np.empty(0, np.int64)
+        scans = share * self._log_length(request) * _SCANNED_NS < LISTS * len(handles) * _LIST_NS
+        if not scans:
+            lists = np.repeat(handles * LISTS, LISTS)
+            lists[1::LISTS] += 1
             lengths = self._lists.length.take(lists).astype(np.int64)
             if not request.videos_only:
-                share = self._share(lengths, request)
+                share = self._share(lists, lengths, request)
         while True:
             first = table.base
             if share < 1:
                 first = table.end - int(share * len(table))
                 first = max(first - first % BLOCK, table.base)
-            if lengths is None or self._scans(lengths, share, request):
+            if scans or self._scans(lengths, share, request):
                 found = self._final(self._scan(first, request), first, request).rows
             else:
                 found = self._read_lists(lists, first, share, request)
@@ -150,21 +135,19 @@ class Thunder:
     def _log_length(self, request: InNetworkRequest) -> int:
         return len(self._videos) if request.videos_only else len(self._table)
 
-    def _simple_share(self, lists: Rows, request: InNetworkRequest) -> float:
+    def _simple_share(self, handles: Rows, request: InNetworkRequest) -> float:
         """Return the part of the log in which enough posts are expected, if no limit of an author matters."""
-        posts = max(1, int(self._table.authors.posts.take(lists[::LISTS] >> 1).sum()))
+        posts = max(1, int(self._table.authors.posts.take(handles).sum()))
         if request.videos_only:
             posts = max(1, posts * len(self._videos) // max(1, len(self._table)))
         return min(1.0, request.limit * _HEADROOM / posts)
 
-    def _share(self, lengths: Rows, request: InNetworkRequest) -> float:
+    def _share(self, lists: Rows, lengths: Rows, request: InNetworkRequest) -> float:
         """Return the part of the log in which enough posts are expected, by the lengths of the lists."""
         wanted = request.limit * _HEADROOM
         total = float(lengths.sum())
         share = wanted / max(total, 1.0)
-        most = np.tile(
-            [request.limits.originals_per_author, request.limits.secondary_per_author], len(lengths) // LISTS
-        )
+        most = request.most_of(lists)
         for _ in range(4):
             if share >= 1:
                 return 1.0
@@ -209,21 +192,24 @@ class Thunder:
             rows = np.unique(np.concatenate([ahead, rows])) if len(ahead) else np.sort(rows)
             if not len(cut):
                 return self._final(rows, first, request).rows
-            bounds = np.full(len(lists), -1)
-            bounds[cut] = self._times.through(oldest)
-            found = self._final(self._above(rows, bounds, request), first, request)
-            kept = np.bincount(found.lists[found.chosen], minlength=len(lists))[cut]
-            seen = np.bincount(found.lists[found.counted], minlength=len(lists))[cut]
-            if ((kept >= request.most[cut]) | (seen >= request.limits.scan_per_author)).all():
+            order = np.argsort(cut)
+            cut, bounds = cut[order], self._times.through(oldest[order])
+            found = self._final(self._above(rows, cut, bounds), first, request)
+            kept = _count(found.lists[found.chosen], cut)
+            seen = _count(found.lists[found.counted], cut)
+            if ((kept >= request.most_of(cut)) | (seen >= request.limits.scan_per_author)).all():
                 return found.rows
             depth *= 4
 
-    def _above(self, rows: Rows, bounds: Rows, request: InNetworkRequest) -> Rows:
-        """Return the rows that are newer than the bounds of their lists: nothing below a cut can be."""
+    def _above(self, rows: Rows, cut: Rows, bounds: Rows) -> Rows:
+        """Return the rows without those of cut lists (sorted) that something below the cut could be newer than."""
         columns, slots = self._table.columns, rows & self._table.mask
-        lists = request.place.take(columns.list.take(slots))
-        above: Rows = rows[columns.created_ms.take(slots) > bounds.take(lists)]
-        return above
+        lists = columns.list.take(slots)
+        place = cut.searchsorted(lists)
+        above = (cut.take(place, mode="clip") != lists) | (
+            columns.created_ms.take(slots) > bounds.take(place, mode="clip")
+        )
+        return rows[above]
 
     def _ahead(self, first: int, request: InNetworkRequest) -> Rows:
         """Return the followed rows before `first` that were dated ahead of time when they came."""
@@ -245,3 +231,9 @@ class Thunder:
                 final = created >= floor
                 rows, created = rows[final], created[final]
         return select(table, rows, created, request)
+
+
+def _count(lists: Rows, wanted: Rows) -> Rows:
+    """Return how often each of `wanted` stands in `lists`."""
+    lists = np.sort(lists)
+    return lists.searchsorted(wanted, side="right") - lists.searchsorted(wanted)
