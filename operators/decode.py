@@ -2,7 +2,6 @@
 
 from array import array
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Final
 
 import numpy as np
@@ -132,21 +131,18 @@ def _take_request(
 
 def _columns(engagements: list[Engagement]) -> Actions:
     """Return engagements as columns; `slot` holds viewer keys, `terms` are filled in where the posts live."""
-    viewers, posts, authors, actions, undos, dwells_s, surfaces, times = zip(*map(_FIELDS, engagements), strict=True)
+    # A list a field and its buffer: half the time of an array from Python objects, or of tuples taken apart.
     return Actions(
-        slot=keys_of(viewers).view(np.int64),
-        post=keys_of(posts),
-        author=keys_of([author or 0 for author in authors]),
+        slot=keys_of([one.viewer for one in engagements]).view(np.int64),
+        post=keys_of([one.post for one in engagements]),
+        author=keys_of([one.author or 0 for one in engagements]),
         terms=np.zeros((len(engagements), NO_TERMS), np.uint16),
-        action=np.frombuffer(bytes(map(ACTION_INDEX.__getitem__, actions)), np.uint8),
-        undo=np.frombuffer(bytes(undos), np.bool_),
-        dwell_s=np.frombuffer(array("f", dwells_s), np.float32),
-        surface=np.frombuffer(bytes(surfaces), np.uint8),
-        at_ms=np.frombuffer(array("q", times), np.int64),
+        action=np.frombuffer(bytes([ACTION_INDEX[one.action] for one in engagements]), np.uint8),
+        undo=np.frombuffer(bytes([one.undo for one in engagements]), np.bool_),
+        dwell_s=np.frombuffer(array("f", [one.dwell_s for one in engagements]), np.float32),
+        surface=np.frombuffer(bytes([one.surface for one in engagements]), np.uint8),
+        at_ms=np.frombuffer(array("q", [one.at for one in engagements]), np.int64),
     )
-
-
-_FIELDS: Final = attrgetter("viewer", "post", "author", "action", "undo", "dwell_s", "surface", "at")
 
 
 def _owned(actions: Actions, ownership: Ownership) -> Actions:

@@ -1,9 +1,7 @@
 """Columns of 64-bit keys: from ids, as sorted sets, and interned to small handles."""
 
-import sys
 from array import array
-from collections.abc import KeysView, Sequence
-from itertools import repeat
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -60,46 +58,3 @@ def contains(sorted_keys: Keys, keys: Keys) -> Mask:
     at = np.searchsorted(sorted_keys, keys)
     at[at == len(sorted_keys)] = 0
     return np.asarray(sorted_keys[at] == keys)
-
-
-class Interner:
-    """Small handles for keys: int32 in place of uint64 where a column holds the same few keys many times.
-
-    Handle 0 stands for key 0, "none". Handles say nothing outside this process.
-    """
-
-    def __init__(self) -> None:
-        self._handle_of: dict[int, int] = {0: 0}
-        self._keys: Keys = np.zeros(1024, np.uint64)
-
-    def __len__(self) -> int:
-        return len(self._handle_of)
-
-    def memory_bytes(self) -> int:
-        """Return the bytes of the dict, its integers, and the column of keys."""
-        return sys.getsizeof(self._handle_of) + 64 * len(self._handle_of) + self._keys.nbytes
-
-    def handle_of(self, key: int) -> int:
-        """Return the handle of a key, 0 where it has none."""
-        return self._handle_of.get(key, 0)
-
-    def known(self) -> KeysView[int]:
-        """Return the keys that have a handle, and 0."""
-        return self._handle_of.keys()
-
-    def handles(self, keys: Keys) -> npt.NDArray[np.int32]:
-        """Return the handle of each key; new keys get new handles."""
-        known = self._handle_of
-        out = np.fromiter(map(known.get, keys.tolist(), repeat(-1)), np.int32, len(keys))
-        new = np.flatnonzero(out < 0)
-        if len(new):
-            # The default of setdefault is evaluated first: a new key's handle is the number of keys before it.
-            out[new] = [known.setdefault(key, len(known)) for key in keys[new].tolist()]
-            while len(known) > len(self._keys):
-                self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
-            self._keys[out[new]] = keys[new]
-        return out
-
-    def keys(self, handles: npt.NDArray[np.int32]) -> Keys:
-        """Return the key of each handle."""
-        return self._keys[handles]

@@ -1,6 +1,7 @@
 """Bytes to events and back. Decoding measured at 2.5 M events/s with msgspec (orjson into dicts 1.4 M, json 0.34 M)."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
 
@@ -52,23 +53,23 @@ def _refuse_long_ids(event: Event) -> None:
 
 def decode_batch(lines: Sequence[bytes], at_max: int) -> list[Event | Refused]:
     """Return for each JSON text its event or why it is refused; `decode` for many, without a call for each."""
+    try:
+        events: list[Event | Refused] = [_decoder.decode(line) for line in lines]
+        # Almost always all are good: then one look at the whole batch does for the checks that `decode` adds.
+        if b"".join(lines).isascii() and max(map(_AT, events), default=0) <= at_max:
+            return events
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass  # which one it is, and what is wrong with it, `decode` says
     out: list[Event | Refused] = []
-    decode_one, take = _decoder.decode, out.append
     for line in lines:
         try:
-            event = decode_one(line)
-            if event.at <= at_max and line.isascii():
-                take(event)
-                continue
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass  # `decode` says what is wrong with it
-        try:
-            take(decode(line, at_max))
+            out.append(decode(line, at_max))
         except Refused as refused:
-            take(refused)
+            out.append(refused)
     return out
 
 
+_AT = attrgetter("at")
 _ID_FIELDS = (
     "post", "author", "viewer", "request", "reply_to", "reply_to_author", "conversation",
     "repost_of", "repost_of_author", "quote_of", "quote_of_author", "seen_ids", "posts",

@@ -10,7 +10,7 @@ from models.phoenix import Phoenix
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
 from operators.pipeline.runner import Accounting, attempt
-from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
+from operators.posts.columns import DELETED, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
 from operators.posts.index import CandidateIndex
 from operators.posts.live import LivePosts
 from operators.posts.records import Posts
@@ -57,11 +57,13 @@ def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix) -> Rows:
 
 
 def refresh_index(posts: LivePosts, index: CandidateIndex, phoenix: Phoenix) -> None:
-    """Embed what was added since the last time and put it into the index; what was deleted has left it already."""
+    """Embed what was added since the last time and put it into the index, without what has been deleted again."""
     added = posts.table.take_added()
     if len(added):
         new = posts.table.gather(added)
+        # Deleted posts go in and out: the index counts what was ever added, whenever this is called.
         index.add(added, new.created_ms, phoenix.embed_posts(new.key, new.author, new.terms))
+        index.remove(added[new.flags & DELETED != 0])
 
 
 def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.uint8]) -> CandidateTable:
@@ -78,6 +80,8 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
     rank_author[known] = original.author
     rank_terms, video_ms = own.terms.copy(), own.video_ms.copy()
     rank_terms[known], video_ms[known] = original.terms, original.video_ms
+    has_video = own.flags & VIDEO != 0
+    has_video[known] |= original.flags & VIDEO != 0
     labels = table.label_sets
     visibility = query.parameters.visibility
     in_network = contains(relations.followed, own.author)
@@ -90,7 +94,7 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
         in_network=in_network | (own.author == viewer),
         is_reply=is_reply,
         is_repost=is_repost,
-        has_video=own.flags & VIDEO != 0,
+        has_video=has_video,
         video_ms=video_ms,
         subscribers_only=own.flags & SUBSCRIBERS_ONLY != 0,
         reply_to=own.reply_to,

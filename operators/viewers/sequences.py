@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.inputs import History
-from operators.keys import Interner, Keys
+from operators.interner import Interner
+from operators.keys import Keys
 
 Slots = npt.NDArray[np.int64]
 
@@ -92,7 +93,7 @@ class ActionSequences:
         )
 
     def _grow(self, slots: int) -> None:
-        """Make room for `slots` viewers, by half as much again: what is not used yet takes no memory (zeros are lazy)."""
+        """Make room for `slots` viewers, by half as much again; pages of zeros take no memory until they are used."""
         have = len(self._count)
         if slots <= have:
             return

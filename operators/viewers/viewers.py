@@ -11,7 +11,8 @@ from dataclasses import replace as replaced
 import numpy as np
 
 from models.inputs import Context
-from operators.keys import NO_KEYS, Interner, Keys, keys_of
+from operators.interner import Interner
+from operators.keys import NO_KEYS, Keys, keys_of
 from operators.parameters import Parameters
 from operators.viewers.query import Query, Request
 from operators.viewers.relations import NO_RELATIONS, Relations
@@ -44,7 +45,7 @@ class Viewers:
         self._served_swept_ms = 0
 
     def __len__(self) -> int:
-        return len(self._relations.keys() | self._slots.known()) - 1  # key 0 is nobody
+        return len(self._relations.keys() | set(self._slots.known().tolist()))
 
     def memory_bytes(self) -> int:
         """Return the bytes of sequences and of the slot of each viewer; relations are Python objects, not counted."""
