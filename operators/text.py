@@ -23,7 +23,11 @@ TOKENS_MAX: Final = 25_000
 # Words with a remembered hash, some 120 bytes each. Word use is so skewed that most of a text is among them.
 WORDS_REMEMBERED_MAX: Final = 32_768
 
-_ASCII_WORDS: Final = re.compile(r"[a-z0-9_]+")
+# For plain ASCII one table folds case and puts a space for all that is no part of a word: three times as fast.
+_ASCII_FOLDED: Final = bytes(
+    ord(chr(code).lower()) if chr(code).isalnum() or code == ord("_") else 32 for code in range(128)
+)
+_ASCII_TABLE: Final = _ASCII_FOLDED + bytes(128)
 # Thai, Lao, Myanmar, Khmer, kana, Han, then emoji: no spaces between words.
 _UNSPACED: Final = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -44,18 +48,24 @@ _BETWEEN_POSTS: Final = 0  # no word's hash, so that no phrase runs from one pos
 
 def tokenise(text: str) -> list[str]:
     """Return the words of a text in order, casefolded; `#tag` and `@name` give `tag` and `name`."""
+    return [word.decode() for word in _words(text)]
+
+
+def _words(text: str) -> list[bytes]:
     if text.isascii():
-        return _ASCII_WORDS.findall(text.lower())
-    return _WORDS.findall(unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()))
+        return text.encode().translate(_ASCII_TABLE).split()
+    # Composed, casefolded and composed again: folding can take a character apart.
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    return [word.encode() for word in _WORDS.findall(folded)]
 
 
-class _Hashes(dict[str, int]):
+class _Hashes(dict[bytes, int]):
     """Remember the hashes of words met before; forget all of them at a fixed number."""
 
-    def __missing__(self, word: str) -> int:
+    def __missing__(self, word: bytes) -> int:
         if len(self) >= WORDS_REMEMBERED_MAX:
             self.clear()
-        digest = self[word] = xxhash.xxh32_intdigest(word.encode()) or 1
+        digest = self[word] = xxhash.xxh32_intdigest(word) or 1
         return digest
 
 
@@ -69,7 +79,7 @@ def token_hashes(text: str) -> Tokens:
 
 def hash_words(text: str) -> list[int]:
     """Return what `token_hashes` does, as a list: batches of posts put many in one array."""
-    return list(map(_hashes.__getitem__, tokenise(text)[:TOKENS_MAX]))
+    return [_hashes[word] for word in _words(text)[:TOKENS_MAX]]
 
 
 def contains_phrase(tokens: Tokens, offsets: Places, lengths: Places, phrases: Sequence[Tokens]) -> Mask:
