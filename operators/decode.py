@@ -10,7 +10,7 @@ from operators.keys import keys_of, partitions_of
 from operators.parameters import ParameterRefused, Parameters, for_request
 from operators.viewers.query import Origin, Request
 from operators.viewers.sequences import NO_TERMS, Actions
-from operators.viewers.viewers import GraphChange
+from operators.viewers.viewers import PARTITIONS, GraphChange
 from schemas.actions import ACTION_INDEX
 from schemas.codec import Refused, decode_batch
 from schemas.events import (
@@ -38,7 +38,7 @@ class Ownership:
 
     instance: int = 0
     instances: int = 1
-    partitions: int = 16
+    partitions: int = PARTITIONS
 
     def __post_init__(self) -> None:
         if not 0 <= self.instance < self.instances <= self.partitions:

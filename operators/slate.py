@@ -94,7 +94,7 @@ def _feed(
     for place, row in enumerate(chosen.tolist()):
         post, author = spell(int(table.post[row])), spell(int(table.author[row]))
         if post is None or author is None:
-            continue  # expired between gathering and here: only its key is left
+            continue  # nobody could look it up
         items.append(
             FeedItem(
                 post=post,

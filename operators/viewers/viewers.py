@@ -4,9 +4,11 @@ Not an object a viewer partition: a poll is worked on in columns, and a sixteent
 (docs/decisions/0006-one-slab-of-viewers.md).
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as replaced
+from typing import Final
 
 import numpy as np
 
@@ -18,10 +20,12 @@ from operators.viewers.query import Query, Request
 from operators.viewers.relations import NO_RELATIONS, Relations
 from operators.viewers.sequences import Actions, ActionSequences
 from schemas.events import Block, Follow, GraphEvent
-from schemas.ids import key_of
+from schemas.ids import key_of, partition_of
 
 # A change and whether somebody else made it about a viewer of this instance.
 GraphChange = tuple[GraphEvent, bool]
+# Viewer partitions of a job, whoever owns them.
+PARTITIONS: Final = 16
 
 
 @dataclass(slots=True)
@@ -41,8 +45,10 @@ class Viewers:
         self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s)
         self._relations: dict[int, Relations] = {}
         self._seen: dict[int, Keys] = {}
-        self._served: dict[int, ServedRecord] = {}
-        self._served_swept_ms = 0
+        # By viewer partition, as sweeping is: an instance owns whole partitions, so what a viewer is remembered to have
+        # been served never depends on which others this instance owns, not even for a request that comes late.
+        self._served: defaultdict[int, dict[int, ServedRecord]] = defaultdict(dict)
+        self._served_swept_ms: defaultdict[int, int] = defaultdict(int)
 
     def __len__(self) -> int:
         return len(self._relations.keys() | set(self._slots.known().tolist()))
@@ -96,7 +102,7 @@ class Viewers:
 
     def served(self, viewer: int, at_ms: int) -> Keys:
         """Return the posts served to a viewer in the window before `at_ms`, sorted (x-algorithm.md 1.5 row 11)."""
-        record = self._served.get(viewer)
+        record = self._served[partition_of(viewer, PARTITIONS)].get(viewer)
         if record is None:
             return NO_KEYS
         return np.sort(record.posts[record.at_ms >= at_ms - self._parameters.filters.served_window_s * 1000])
@@ -106,19 +112,21 @@ class Viewers:
         if not posts:
             return
         filters = self._parameters.filters
-        self._sweep_served(at_ms)
+        partition = partition_of(viewer, PARTITIONS)
+        self._sweep_served(partition, at_ms)
         new = np.fromiter(posts, np.uint64, len(posts))
         times = np.full(len(new), at_ms, np.int64)
-        record = self._served.get(viewer)
+        record = self._served[partition].get(viewer)
         if record is not None:
             times, new = np.concatenate([record.at_ms, times]), np.concatenate([record.posts, new])
         start = max(0, len(new) - filters.served_max)
-        self._served[viewer] = ServedRecord(times[start:], new[start:])
+        self._served[partition][viewer] = ServedRecord(times[start:], new[start:])
 
-    def _sweep_served(self, at_ms: int) -> None:
-        """Forget, once a window, the viewers to whom nothing was served within it."""
+    def _sweep_served(self, partition: int, at_ms: int) -> None:
+        """Forget, once a window, the viewers of a partition to whom nothing was served within it."""
         window_ms = self._parameters.filters.served_window_s * 1000
-        if at_ms - self._served_swept_ms < window_ms:
+        if at_ms - self._served_swept_ms[partition] < window_ms:
             return
-        self._served_swept_ms = at_ms
-        self._served = {key: one for key, one in self._served.items() if one.at_ms[-1] >= at_ms - window_ms}
+        self._served_swept_ms[partition] = at_ms
+        records = self._served[partition]
+        self._served[partition] = {key: one for key, one in records.items() if one.at_ms.max() >= at_ms - window_ms}

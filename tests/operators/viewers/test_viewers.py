@@ -5,9 +5,10 @@ import pytest
 from operators.decode import Ownership, decode
 from operators.parameters import DEFAULTS
 from operators.viewers.query import Query
-from operators.viewers.viewers import Viewers
+from operators.viewers.viewers import PARTITIONS, Viewers
 from schemas import events
 from schemas.codec import encode
+from schemas.ids import partition_of
 from schemas.polls import RawPoll
 
 NOW = 1_770_000_000_000
@@ -105,11 +106,22 @@ def test_served_posts_are_remembered_for_a_window_and_up_to_a_limit() -> None:
     assert viewers.served(2, NOW).tolist() == []
 
 
-def test_what_was_served_long_ago_is_forgotten() -> None:
+def test_what_was_served_long_ago_is_forgotten_when_others_of_the_partition_are_served() -> None:
     viewers = some_viewers()
+    assert [partition_of(viewer, PARTITIONS) for viewer in (1, 2, 28)] == [9, 2, 9]
     viewers.remember_served(1, NOW, [1])
     viewers.remember_served(2, NOW + 10 * 600_000, [2])
-    assert set(viewers._served) == {2}
+    assert viewers.served(1, NOW).tolist() == [1], "of another partition, which another instance may own"
+    viewers.remember_served(28, NOW + 10 * 600_000, [2])
+    assert viewers.served(1, NOW).tolist() == []
+
+
+def test_a_late_request_does_not_make_newer_served_posts_be_forgotten() -> None:
+    viewers = some_viewers()
+    viewers.remember_served(1, NOW + 700_000, [1])
+    viewers.remember_served(1, NOW, [2])
+    viewers.remember_served(28, NOW + 800_000, [3])
+    assert viewers.served(1, NOW + 800_000).tolist() == [1]
 
 
 @pytest.mark.parametrize("instances", [1, 2, 4])
