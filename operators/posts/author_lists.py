@@ -150,15 +150,16 @@ class AuthorLists:
                 cut_rows.append(oldest[at_end])
             more &= begin > lowest
             which, start, lowest, last, step = which[more], start[more], lowest[more], begin[more], step[more] * 4
-        rows = np.concatenate(found) if len(found) > 1 else found[0] if found else np.empty(0, np.int64)
-        none = np.empty(0, np.int64)
-        return (
-            rows[rows >= first],
-            np.concatenate(cut) if cut else none,
-            np.concatenate(cut_rows) if cut else none,
-        )
+        rows = _joined(found)
+        return rows[rows >= first], _joined(cut), _joined(cut_rows)
 
 
 def _classes(counts: Rows) -> Rows:
     """Return log2 of the room that lists of so many rows get."""
-    return np.ceil(np.log2(np.maximum(np.ceil(counts * _ROOM), 2))).astype(np.int64)
+    classes: Rows = np.ceil(np.log2(np.maximum(np.ceil(counts * _ROOM), 2))).astype(np.int64)
+    return classes
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    """Return arrays as one."""
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)

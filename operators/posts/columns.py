@@ -37,10 +37,10 @@ CAPACITY_MIN: Final = 4096
 
 @dataclass(slots=True)
 class Columns:
-    """One array a column, each with one place a slot: 106 bytes a post. Key 0 stands for "none"."""
+    """One array a column, each with one place a slot: 110 bytes a post. Key 0 stands for "none"."""
 
     key: Keys
-    list: Rows  # of Thunder's: author handle and kind; 64 bits, as an index must have, or each scan converts them
+    list: Handles  # of Thunder's: author handle and kind
     created_ms: Rows
     flags: Flags
     reply_to: Keys
@@ -85,7 +85,7 @@ _KEY_COLUMNS: Final = (
     "key", "reply_to", "reply_to_author", "conversation", "repost_of", "repost_of_author", "quote_of", "quote_of_author"
 )  # fmt: skip
 _OTHER_COLUMNS: Final[dict[str, type[np.generic]]] = {
-    "list": np.int64,
+    "list": np.int32,
     "created_ms": np.int64,
     "flags": np.uint8,
     "behind": np.int32,

@@ -101,7 +101,7 @@ def select(table: PostTable, rows: Rows, created_ms: Rows, request: InNetworkReq
         keys = columns.key.take(slots)
         excluded = request.excluded.take(request.excluded.searchsorted(keys), mode="clip") == keys
         verdicts[excluded] = _HIDDEN
-    lists = columns.list.take(slots)
+    lists = columns.list.take(slots).astype(np.int64)
     if request.videos_only:
         lists &= ~1
     counted, chosen = verdicts != _HIDDEN, verdicts == _TAKEN

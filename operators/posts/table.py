@@ -7,7 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from operators.keys import Keys, Mask
+from operators.keys import Keys
+from operators.parameters import DEFAULTS
 from operators.posts.columns import (
     CAPACITY_MIN,
     DELETED,
@@ -19,24 +20,19 @@ from operators.posts.columns import (
     UNKNOWN,
     VIDEO,
     VIDEO_LISTED,
-    Authors,
-    Columns,
     Rows,
-    Terms,
-    Words,
 )
 from operators.posts.key_index import KeyIndex
 from operators.posts.new_posts import NewPosts, TermsOf, fingerprint, first_bad_id
-from operators.posts.records import Counts, Posts, Refusal, Related
-from operators.posts.waiting import Labels, Tombstones
-from operators.text import Places, Tokens, contains_phrase
+from operators.posts.reader import PostReader
+from operators.posts.records import Counts, Refusal
 from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
-from schemas.ids import STRING_KEY_BIT, Id, key_of
+from schemas.ids import key_of
 
-RETENTION_S: Final = 172_800  # x-algorithm.md 2.2
+RETENTION_S: Final = DEFAULTS.posts.retention_s
 
 
-class PostTable:
+class PostTable(PostReader):
     """Every live post of the instance.
 
     A post's `row` is the number of its arrival, int64 and never used again; its columns stand at `row & (capacity-1)`.
@@ -56,31 +52,13 @@ class PostTable:
             from models.content import content_terms
 
             terms = content_terms
-        self.retention_ms = retention_s * 1000
-        self.capacity = 1 << (max(capacity, CAPACITY_MIN) - 1).bit_length()
-        self.columns = Columns.empty(self.capacity)
-        self.base = 0
-        self.end = 0
+        super().__init__(retention_s, capacity)
         self.clock_ms = 0  # the newest event time seen
         self.counts = Counts()
-        self.authors = Authors()
         self._terms = terms
-        self._words = Words()
-        self._index = KeyIndex(self.capacity)
-        self._tombstones = Tombstones()
-        self._labels = Labels()
         self._added: deque[int] = deque()
         self._removed: list[int] = []
         self._released: list[Rows] = []
-
-    def __len__(self) -> int:
-        """Count the rows, deleted ones that are not yet dropped included."""
-        return self.end - self.base
-
-    @property
-    def mask(self) -> int:
-        """The bits of a row that are its slot."""
-        return self.capacity - 1
 
     # -- events
 
@@ -310,124 +288,10 @@ class PostTable:
         self._released.clear()
         return handles
 
-    # -- reading
-
-    def rows_of(self, keys: Keys) -> Rows:
-        """Return the rows of posts, int64[n], -1 for those not in the table; deleted ones are in it until dropped."""
-        slots = self._index.find(keys)
-        return np.where(slots >= 0, self.base + ((slots - self.base) & self.mask), -1)
-
-    def author_keys(self, slots: Rows) -> Keys:
-        """Return the authors of the posts in slots."""
-        return self.authors.keys.take(self.columns.list.take(slots) >> 1)
-
-    def holds(self, rows: Rows) -> Mask:
-        """Return which rows are in the table."""
-        return (rows >= self.base) & (rows < self.end)
-
-    def visible(self, rows: Rows, at_ms: int) -> Mask:
-        """Return which rows a request at `at_ms` may show, bool[n].
-
-        Those created by then and within retention of it, not deleted, and for a repost the original not deleted
-        either (x-algorithm.md 2.7, #150); an original that never came, or expired, hides nothing.
-        """
-        slots = rows & self.mask
-        created = self.columns.created_ms.take(slots)
-        flags = self.columns.flags.take(slots)
-        shown: Mask = self.holds(rows) & (flags & DELETED == 0)
-        shown &= (created <= at_ms) & (created >= at_ms - self.retention_ms)
-        if len(self._tombstones):
-            reposts = np.flatnonzero(shown & (flags & REPOST != 0))
-            if len(reposts):
-                shown[reposts] = ~self.was_deleted(self.columns.repost_of.take(slots[reposts]))
-        return shown
-
-    def was_deleted(self, keys: Keys) -> Mask:
-        """Return which posts were deleted within retention, in the table or not."""
-        return self._tombstones.hold(keys)
-
-    def gather(self, rows: Rows) -> Posts:
-        """Return the columns of rows, -1 for rows that are not there giving zeros."""
-        here = self.holds(rows)
-        slots = np.where(here, rows, self.base) & self.mask
-        columns = self.columns
-        taken = {name: getattr(columns, name).take(slots, axis=0) for name in _GATHERED}
-        author = self.author_keys(slots)
-        if not here.all():
-            away = ~here
-            author[away] = 0
-            for column in taken.values():
-                column[away] = 0
-        return Posts(row=rows, author=author, **taken)
-
-    def related(self, posts: Posts) -> Related:
-        """Return the rows of what posts refer to."""
-        return Related(
-            parent=self.rows_of(posts.reply_to),
-            conversation=self.rows_of(posts.conversation),
-            reposted=self.rows_of(posts.repost_of),
-            quoted=self.rows_of(posts.quote_of),
-        )
-
-    def resolve(self, keys: Keys) -> tuple[Keys, Terms]:
-        """Return authors uint64[n] and terms uint16[n,4] of posts, 0 where unknown; deleted ones still resolve."""
-        rows = self.rows_of(keys)
-        slots = rows & self.mask
-        authors = self.author_keys(slots)
-        terms = self.columns.terms.take(slots, axis=0)
-        unknown = rows < 0
-        authors[unknown] = 0
-        terms[unknown] = 0
-        return authors, terms
-
-    def labels_of(self, handle: int) -> tuple[str, ...]:
-        """Return the labels that a number in the column `labels` stands for, sorted."""
-        return self._labels.sets[handle]
-
-    @property
-    def label_sets(self) -> Sequence[tuple[str, ...]]:
-        """The sets of labels met so far, by their numbers."""
-        return self._labels.sets
-
-    def tokens(self, row: int) -> Tokens:
-        """Return the hashes of a post's words in order, uint32[n]."""
-        slot = row & self.mask
-        start = int(self._words.places(self.columns.words_at[slot]))
-        return self._words.arena[start : start + int(self.columns.words[slot])].copy()
-
-    def contains_phrase(self, rows: Rows, phrases: Sequence[Tokens]) -> Mask:
-        """Return which posts contain one of a viewer's muted phrases as whole words, bool[n]."""
-        slots = rows & self.mask
-        starts: Places = self._words.places(self.columns.words_at.take(slots))
-        found = contains_phrase(self._words.arena, starts, self.columns.words.take(slots).astype(np.int64), phrases)
-        return found & self.holds(rows)
-
-    def original_id(self, key: int) -> Id | None:
-        """Return the id of a post or author as it came; None for text of neither a live post nor its author."""
-        if not key & STRING_KEY_BIT:
-            return key
-        slot = self._index.find_one(key)
-        if slot < 0:
-            return self.authors.name(key)
-        start = int(self._words.places(self.columns.words_at[slot])) + int(self.columns.words[slot])
-        spelled = self._words.arena[start : start + 16].tobytes()
-        return spelled[: int(self.columns.id_bytes[slot])].decode()
-
-    def of(self, keys: Keys) -> list[Id]:
-        """Return the ids of posts and authors; raises KeyError for text of neither a live post nor its author."""
-        ids = []
-        for key in keys.tolist():
-            identity = self.original_id(key)
-            if identity is None:
-                raise KeyError(f"no live post or author with the key {key}")
-            ids.append(identity)
-        return ids
-
     def memory_bytes(self) -> int:
         """Return the bytes of everything kept for the posts: columns, index, words, authors, tombstones, labels."""
         queues = sys.getsizeof(self._added) + sys.getsizeof(self._removed) + 32 * len(self._added)
-        parts = (self.columns, self._index, self.authors, self._tombstones, self._labels)
-        return self._words.arena.nbytes + queues + sum(part.memory_bytes() for part in parts)
+        return super().memory_bytes() + queues
 
 
 def _key_of_post(event: PostEvent) -> int | Refusal:
@@ -444,4 +308,3 @@ _REFERENCES: Final = (
     ("repost_of", "repost_of_author", SECONDARY, REPOST),
     ("quote_of", "quote_of_author", QUOTE, QUOTE),
 )
-_GATHERED: Final = tuple(name for name in Posts.__dataclass_fields__ if name not in ("row", "author"))
