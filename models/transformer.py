@@ -40,10 +40,10 @@ class Block(NamedTuple):
 
 
 class ContextLayer(NamedTuple):
-    """What candidates see of the context in one layer: for each head one matrix of keys and one of values."""
+    """What candidates see of the context in one layer, by head."""
 
-    keys: tuple[Array, ...]  # [D/H, T], rotated to the candidates' position, scaled by attention scale / cap
-    values: tuple[Array, ...]  # [T, D/H + 1], the last column ones; masked slots hold zeros
+    keys: Array  # [H, D/H, T], rotated to the candidates' position, scaled by attention scale / cap
+    values: Array  # [H, T, D/H + 1], the last column ones; masked slots hold zeros
 
 
 def feed_width(width: int) -> int:
@@ -104,18 +104,30 @@ def _feed_forward(block: Block, x: Array) -> Array:
     return x + inverse_rms(fed) * fed * block.norm_fed
 
 
-def _attended(block: Block, x: Array, heads: list[Array]) -> Array:
-    """Return x + norm(attention output), from what the heads brought."""
-    out = jnp.concatenate(heads, axis=-1) @ block.output
+def _attended(block: Block, x: Array, brought: Array) -> Array:
+    """Return x + norm(attention output), from what the heads brought [C, H, D/H]."""
+    out = brought.reshape(x.shape) @ block.output
     return x + inverse_rms(out) * out * block.norm_attended
 
 
+def _by_head(x: Array, heads: int) -> Array:
+    """Return [C, D] as [C, H, D/H]."""
+    return x.reshape(x.shape[0], heads, -1)
+
+
 def _context_layer(k: Array, v: Array, mask: Array, heads: int) -> ContextLayer:
-    """Return a layer's keys and values from rotated keys and values [T, D]; `mask` [T, 1] is 1 for real slots."""
+    """Return a layer's keys and values from rotated keys and values [T, D]; `mask` [T] is 1 for real slots."""
     scale = (k.shape[1] // heads) ** -0.5 / LOGIT_CAP
-    keys = tuple((part * scale).T for part in jnp.split(k, heads, axis=-1))
-    masked = jnp.split(v * mask, heads, axis=-1)
-    return ContextLayer(keys, tuple(jnp.concatenate([part, mask], axis=-1) for part in masked))
+    column = jnp.broadcast_to(mask[:, None, None], (len(mask), heads, 1))
+    values = jnp.concatenate([_by_head(v, heads) * column, column], axis=-1)
+    return ContextLayer(_by_head(k * scale, heads).transpose(1, 2, 0), values.transpose(1, 0, 2))
+
+
+def _over_context(q: Array, layer: ContextLayer, heads: int) -> Array:
+    """Return, for queries [C, D], the weighted sums of the context's values, the weights' sum last: [C, H, D/H + 1]."""
+    logits = jnp.einsum("chd,hdt->hct", _by_head(q, heads), layer.keys)
+    weights = jnp.exp(LOGIT_CAP * jnp.tanh(logits))
+    return jnp.einsum("hct,htd->hcd", weights, layer.values).transpose(1, 0, 2)
 
 
 def encode_context(
@@ -132,17 +144,11 @@ def encode_context(
     layers = []
     for number, block in enumerate(blocks):
         q, k, v = jnp.split(inverse_rms(x) * (x @ block.qkv), 3, axis=-1)
-        layer = _context_layer(rotate(k, cos_sin, heads), v, mask[:, None], heads)
-        layers.append(layer)
+        layers.append(_context_layer(rotate(k, cos_sin, heads), v, mask, heads))
         if number == len(blocks) - 1 and not full:
             break
-        brought = []
-        for head, part in enumerate(jnp.split(rotate(q, cos_sin, heads), heads, axis=-1)):
-            weights = jnp.exp(LOGIT_CAP * jnp.tanh(part @ layer.keys[head]))
-            sums = weights @ layer.values[head]
-            width = part.shape[1]
-            brought.append(sums[:, :width] / sums[:, width : width + 1])
-        x = _feed_forward(block, _attended(block, x, brought))
+        sums = _over_context(rotate(q, cos_sin, heads), layers[-1], heads)
+        x = _feed_forward(block, _attended(block, x, sums[..., :-1] / sums[..., -1:]))
     return layers, x
 
 
@@ -156,14 +162,8 @@ def score_candidates(blocks: tuple[Block, ...], layers: list[ContextLayer], toke
         per_head[head * head_width : (head + 1) * head_width, head] = head_width**-0.5 / LOGIT_CAP
     for block, layer in zip(blocks, layers, strict=True):
         q, k, v = jnp.split(inverse_rms(x) * (x @ block.qkv), 3, axis=-1)
-        itself = jnp.exp(LOGIT_CAP * jnp.tanh((q * k) @ per_head))
-        brought = []
-        for head in range(heads):
-            own = slice(head * head_width, (head + 1) * head_width)
-            weights = jnp.exp(LOGIT_CAP * jnp.tanh(q[:, own] @ layer.keys[head]))
-            sums = weights @ layer.values[head]
-            above, below = sums[:, :head_width], sums[:, head_width : head_width + 1]
-            weight = itself[:, head : head + 1]
-            brought.append((above + weight * v[:, own]) / (below + weight))
+        itself = jnp.exp(LOGIT_CAP * jnp.tanh((q * k) @ per_head))[:, :heads, None]
+        sums = _over_context(q, layer, heads)
+        brought = (sums[..., :-1] + itself * _by_head(v, heads)) / (sums[..., -1:] + itself)
         x = _feed_forward(block, _attended(block, x, brought))
     return x
