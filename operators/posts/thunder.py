@@ -111,26 +111,34 @@ class Thunder:
         """Look at a growing part of the log until the answer can't change any more."""
         table = self._table
         share = self._simple_share(handles, request)
-        lists = lengths = np.empty(0, np.int64)
-        scans = share * self._log_length(request) * _SCANNED_NS < LISTS * len(handles) * _LIST_NS
-        if not scans:
-            lists = np.repeat(handles * LISTS, LISTS)
-            lists[1::LISTS] += 1
-            lengths = self._lists.length.take(lists).astype(np.int64)
-            if not request.videos_only:
-                share = self._share(lists, lengths, request)
+        if self._scans_surely(handles, share, request):
+            first = self._first_row(share)
+            found = self._final(self._scan(first, request), first, request).rows
+            if len(found) >= request.limit or first == table.base:
+                return found[: request.limit]
+            share = min(1.0, 3 * share)
+        lists = np.repeat(handles * LISTS, LISTS)
+        lists[1::LISTS] += 1
+        lengths = self._lists.length.take(lists).astype(np.int64)
+        if not request.videos_only:
+            share = max(share, self._share(lists, lengths, request))
         while True:
-            first = table.base
-            if share < 1:
-                first = table.end - int(share * len(table))
-                first = max(first - first % BLOCK, table.base)
-            if scans or self._scans(lengths, share, request):
+            first = self._first_row(share)
+            if self._scans(lengths, share, request):
                 found = self._final(self._scan(first, request), first, request).rows
             else:
                 found = self._read_lists(lists, first, share, request)
             if len(found) >= request.limit or first == table.base:
                 return found[: request.limit]
-            share = min(1.0, share * 3)
+            share = min(1.0, 3 * share)
+
+    def _first_row(self, share: float) -> int:
+        """Return the first row of the latest part of the log, at the start of a block."""
+        table = self._table
+        if share >= 1:
+            return table.base
+        first = table.end - int(share * len(table))
+        return max(first - first % BLOCK, table.base)
 
     def _log_length(self, request: InNetworkRequest) -> int:
         return len(self._videos) if request.videos_only else len(self._table)
@@ -156,6 +164,10 @@ class Thunder:
                 return share
             share *= 1.2 * wanted / max(expected, 1.0)
         return min(1.0, share)
+
+    def _scans_surely(self, handles: Rows, share: float, request: InNetworkRequest) -> bool:
+        """Return whether scanning costs less than looking at every list, whatever is in it."""
+        return share * self._log_length(request) * _SCANNED_NS < LISTS * len(handles) * _LIST_NS
 
     def _scans(self, lengths: Rows, share: float, request: InNetworkRequest) -> bool:
         """Return whether scanning this part of the log costs less than reading it from the authors' lists."""
