@@ -266,7 +266,9 @@ def feed(
 def train(
     log: Log,
     out: Annotated[Path, typer.Option("--out", "-o", help="the checkpoint to write")] = Path("out/model.phoenix"),
-    preset: Annotated[str, typer.Option(help="the model's size: demo or standard")] = "demo",
+    preset: Annotated[
+        str, typer.Option(help="the model's size: demo, ids (for logs without text) or standard")
+    ] = "demo",
     until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",
     epochs: Annotated[int, typer.Option(min=1, max=100, help="passes over the examples")] = 3,
     seed: Annotated[int, typer.Option(help="of fresh weights and sampled posts")] = 0,

@@ -69,5 +69,17 @@ DEMO: Final = PhoenixConfig(
     retrieval_layers=1,
     retrieval_post_ids=False,
 )
+# For logs without texts, where only its hashed id tells a post from others.
+IDS: Final = PhoenixConfig(
+    width=64,
+    history_max=64,
+    embedding_width=32,
+    user_buckets=2**15,
+    post_buckets=2**15,
+    author_buckets=2**14,
+    term_buckets=2,
+    retrieval_width=64,
+    retrieval_layers=1,
+)
 STANDARD: Final = PhoenixConfig()
-PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "standard": STANDARD}
+PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "ids": IDS, "standard": STANDARD}
