@@ -37,13 +37,12 @@ def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
     query = replace(query, served=viewers.served(query.request.viewer, query.at_ms))
     table, kept = run_filters(AT_THE_SLATE, query, ranked.table, accounting)
     probabilities = None if ranked.probabilities is None else ranked.probabilities[kept]
-    if probabilities is None:
-        # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
-        chosen, scores = np.argsort(-table.created_ms, kind="stable"), None
-    else:
-        scores = score(query, table, probabilities)
-        chosen = best_first(scores.score, table)
-    chosen = _select(query, table, scores, chosen, accounting)
+    scores = None
+    if probabilities is not None:
+        scores = attempt(query, "scorers", partial(score, query, table, probabilities), None)
+    # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
+    order = np.argsort(-table.created_ms, kind="stable") if scores is None else best_first(scores.score, table)
+    chosen = _select(query, table, scores, order, accounting)
     feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
     viewers.remember_served(query.request.viewer, query.at_ms, table.post[chosen].tolist())

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from infra.world import PRESETS, WorldSummary, inject_faults, simulate
+from models.compilation import use_cache
 from models.config import DEMO, PhoenixConfig
 from models.phoenix import Phoenix
 from tests.acceptance.playing import Player, with_switches
@@ -46,8 +47,11 @@ def compiled(pytestconfig: pytest.Config) -> Path:
     """Keep compiled shapes beside pytest's own cache, for this process and those it starts."""
     cache = pytestconfig.cache
     assert cache is not None
-    os.environ["FORYOU_CACHE"] = str(cache.mkdir("compiled"))
-    return Path(os.environ["FORYOU_CACHE"])
+    folder = Path(cache.mkdir("compiled"))
+    os.environ["FORYOU_CACHE"] = str(folder)
+    # Before anything is compiled: JAX looks once in a process whether there is a cache.
+    assert use_cache()
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from infra.logs.files import STANDARD_INPUT, LogRefused, Progress, compression_of, read_blocks, stem_of
+from infra.logs.files import STANDARD_INPUT, LogRefused, Progress, compression_of, open_bytes, read_blocks, stem_of
 from infra.logs.merging import Columns, TopicFile, merge
 from schemas.events import TOPICS
 
@@ -67,6 +67,10 @@ class LogReader:
         self.path = Path(path)
         self.batch_lines = batch_lines
         self.sources = find_sources(self.path)
+        for source in self.sources:
+            # Whatever can't be opened is refused here, where the caller can say so, not in the middle of a dataflow.
+            with open_bytes(source.path):
+                pass
         is_stream = str(self.path) == STANDARD_INPUT
         self.bytes_total = 0 if is_stream else sum(source.path.stat().st_size for source in self.sources)
         self._progress = Progress()
