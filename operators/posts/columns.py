@@ -22,6 +22,7 @@ VIDEO: Final = 8
 SUBSCRIBERS_ONLY: Final = 16
 DELETED: Final = 32
 VIDEO_LISTED: Final = 64  # in Thunder's video list: a video, or the repost of one; never a reply (x-algorithm.md 2.3)
+ONE_BELOW: Final = 128  # a reply to a direct answer to the conversation's first post (x-algorithm.md 2.4)
 SECONDARY: Final = REPLY | REPOST  # not an original (x-algorithm.md 2.1)
 
 # Each author has two lists (x-algorithm.md 2.1): list 2h holds the originals of the author with handle h, list 2h + 1
@@ -96,6 +97,17 @@ _OTHER_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "words": np.uint16,
     "id_bytes": np.uint8,
 }
+
+
+def one_below(columns: Columns, replies: Rows, parents: Rows) -> npt.NDArray[np.bool_]:
+    """Return which replies have a parent that answers the conversation's first post, both given by slot.
+
+    Where a reply does not tell its conversation, its parent's counts.
+    """
+    root = columns.conversation.take(replies)
+    root = np.where(root == 0, columns.conversation.take(parents), root)
+    below: npt.NDArray[np.bool_] = (root != 0) & (columns.reply_to.take(parents) == root)
+    return below
 
 
 class Words:

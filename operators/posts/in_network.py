@@ -7,7 +7,7 @@ import numpy as np
 
 from operators.keys import Keys, Mask
 from operators.parameters import Thunder as ThunderLimits
-from operators.posts.columns import DELETED, REPLY, REPOST, VIDEO_LISTED, Flags, Rows
+from operators.posts.columns import DELETED, LISTS, ONE_BELOW, REPLY, REPOST, VIDEO_LISTED, Flags, Rows, one_below
 from operators.posts.table import PostTable
 
 # What becomes of a post: it may be returned; it may not; it is not there for anybody; it may if the viewer follows the
@@ -23,7 +23,9 @@ def _verdict(own: int, target: int, videos_only: bool) -> int:
         return _HIDDEN if target & DELETED else _TAKEN
     if target & (DELETED | REPOST):
         return _REFUSED
-    return _BY_AUTHOR if target & REPLY else _TAKEN
+    if target & REPLY:
+        return _BY_AUTHOR if own & ONE_BELOW else _REFUSED
+    return _TAKEN
 
 
 # For all posts and for videos only, by 256 times the post's own flags and the other's.
@@ -132,7 +134,8 @@ def _verdicts(table: PostTable, rows: Rows, slots: Rows, request: InNetworkReque
         at[unknown] = _look_up(table, slots[unknown], flags[unknown], unknown, verdicts, request)
     by_author = (verdicts == _BY_AUTHOR).nonzero()[0]
     if len(by_author):
-        verdicts[by_author] = _by_rule(table, slots.take(by_author), at.take(by_author), request)
+        followed = request.followed.take(columns.list.take(at.take(by_author)))
+        verdicts[by_author] = ~followed  # _TAKEN is 0 and _REFUSED 1
     own = (columns.repost_of_author.take(slots) == np.uint64(request.viewer)).nonzero()[0]
     if len(own):
         verdicts[own[(flags[own] & REPOST != 0) & (verdicts[own] != _HIDDEN)]] = _REFUSED
@@ -151,6 +154,7 @@ def _look_up(
     originals, authors = columns.repost_of.take(slots), columns.repost_of_author.take(slots)
     at = parents & table.mask
     shown = table.visible(parents, request.at_ms)
+    flags = flags | np.where(one_below(columns, slots, at), np.uint8(ONE_BELOW), np.uint8(0))
     code = (flags.astype(np.uint16) << 8) | np.where(shown, columns.flags.take(at), np.uint8(DELETED))
     code[flags & REPLY == 0] &= 0xFF00
     found = _VERDICTS[request.videos_only].take(code)
@@ -162,45 +166,28 @@ def _look_up(
     return at
 
 
-def _by_rule(table: PostTable, replies: Rows, parents: Rows, request: InNetworkRequest) -> Flags:
-    """Return the verdicts on replies to replies: taken one step below the root under an author who is followed."""
-    columns = table.columns
-    root = columns.conversation.take(replies)
-    if not root.all():
-        root = np.where(root == 0, columns.conversation.take(parents), root)
-    holds = (columns.reply_to.take(parents) == root) & request.followed.take(columns.list.take(parents))
-    verdicts: Flags = (~holds).view(np.uint8)
-    return verdicts  # _TAKEN is 0 and _REFUSED 1, as False and True
-
-
 def _limit(lists: Rows, counted: Mask, chosen: Mask, request: InNetworkRequest) -> None:
     """Take out of both masks what is beyond the limits of the lists; elements are newest first."""
-    count, scanned = len(lists), request.limits.scan_per_author
-    if not count:
+    limits = request.limits
+    most = (limits.videos_per_author,) * LISTS
+    if not request.videos_only:
+        most = (limits.originals_per_author, limits.secondary_per_author)
+    least = min(*most, limits.scan_per_author)
+    if len(lists) <= least:
         return
     # One sort brings each list together, newest first: numbers hold the list above and the place below.
-    packed = (lists << 32) | np.arange(count)
+    packed = (lists << 32) | np.arange(len(lists))
     packed.sort()
     ordered = packed >> 32
-    begins = np.concatenate([[0], (ordered[1:] != ordered[:-1]).nonzero()[0] + 1, [count]])
-    sizes = begins[1:] - begins[:-1]
-    heads = ordered.take(begins[:-1])
-    most = np.minimum(request.most_of(heads), scanned)
-    busy = (sizes > most).nonzero()[0]
+    busy = ordered[least:][ordered[least:] == ordered[: len(ordered) - least]]
     if not len(busy):
         return
-    sizes = sizes.take(busy)
-    starts = (np.add.accumulate(sizes) - sizes).repeat(sizes)
-    places = packed.take(np.arange(len(starts)) - starts + begins.take(busy).repeat(sizes)) & 0xFFFFFFFF
-    counts = counted.take(places)
-    counts &= _before(counts, starts) < scanned
-    picks = chosen.take(places) & counts
-    picks &= _before(picks, starts) < request.most_of(heads.take(busy)).repeat(sizes)
-    counted[places], chosen[places] = counts, picks
-
-
-def _before(mask: Mask, starts: Rows) -> Rows:
-    """Return how many are set before each element, from its start on."""
-    before = np.add.accumulate(mask, dtype=np.int64)
-    before -= mask
-    return before - before.take(starts)
+    busy = np.unique(busy)
+    starts, ends = ordered.searchsorted(busy).tolist(), ordered.searchsorted(busy, side="right").tolist()
+    for list_, start, end in zip(busy.tolist(), starts, ends, strict=True):
+        places = packed[start:end] & 0xFFFFFFFF
+        if end - start > limits.scan_per_author:
+            seen = places[counted.take(places)]
+            counted[seen[limits.scan_per_author :]] = False
+            chosen[seen[limits.scan_per_author :]] = False
+        chosen[places[chosen.take(places)][most[list_ % LISTS] :]] = False

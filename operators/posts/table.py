@@ -13,6 +13,7 @@ from operators.posts.columns import (
     CAPACITY_MIN,
     DELETED,
     LISTS,
+    ONE_BELOW,
     QUOTE,
     REPLY,
     REPOST,
@@ -21,6 +22,7 @@ from operators.posts.columns import (
     VIDEO,
     VIDEO_LISTED,
     Rows,
+    one_below,
 )
 from operators.posts.key_index import KeyIndex
 from operators.posts.new_posts import NewPosts, TermsOf, fingerprint, first_bad_id
@@ -205,9 +207,17 @@ class PostTable(PostReader):
                 columns.behind[slots[mine]] = rows[mine] - found[before]
             nameless = getattr(columns, author)[slots[mine]] == 0
             getattr(columns, author)[slots[mine[nameless]]] = self.author_keys(earlier[nameless])
+            if kind == REPLY:
+                self._mark_one_below(slots[mine], earlier)
             if kind == REPOST:
                 flags[slots[mine[flags[earlier] & (VIDEO | REPLY) == VIDEO]]] |= VIDEO_LISTED
         flags[slots[flags[slots] & (VIDEO | REPLY) == VIDEO]] |= VIDEO_LISTED
+
+    def _mark_one_below(self, replies: Rows, parents: Rows) -> None:
+        """Mark the replies, in slots, to a direct answer to the conversation's first post."""
+        columns = self.columns
+        below = one_below(columns, replies, parents)
+        columns.flags[replies[below & (columns.flags[parents] & REPLY != 0)]] |= ONE_BELOW
 
     def _repoint(self, key: int) -> None:
         """Let replies and reposts of a post that came back refer to where it stands now. Reads all posts; rare."""
