@@ -10,7 +10,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms
+from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
 from operators.parameters import DEFAULTS, ENTRIES, Parameters, load, parse_assignment
 
 app = typer.Typer(
@@ -250,7 +250,7 @@ def feed(
 
     with refusals():
         when = time_ms(at) if at else None
-        viewer = int(user) if user.isdigit() else user
+        viewer = viewer_id(user)
         parameters = parameters_from(file, assignments)
         with bar(f"reading {log.name}", quiet=as_json) as progress:
             made = one_feed(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
+from flows.terminal import Refusal
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, EachSink, PollSource, polls_of, run
 from models.phoenix import Phoenix
@@ -14,7 +15,7 @@ from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
 from schemas.codec import Refused, decode, encode
 from schemas.events import FeedRequest
-from schemas.feeds import Feed
+from schemas.feeds import DeadLetter, Feed
 from schemas.ids import Id
 from schemas.polls import RawPoll
 
@@ -33,17 +34,20 @@ def one_feed(
 ) -> Feed:
     """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
 
-    Of the log's requests only the viewer's own count: what they served is remembered. Raises LogRefused and
-    CheckpointRefused.
+    Of the log's requests only the viewer's own count: what they served is remembered. Raises LogRefused,
+    CheckpointRefused, and Refusal for a viewer or a time that no request may have.
     """
     phoenix = Phoenix.load(checkpoint)
     state = MemoryState(parameters, live_posts(parameters, phoenix))
     ranker = Ranker(phoenix, threads=1, in_work_max=1)
     answers: list[Answer] = []
+    letters: list[DeadLetter] = []
     job = ForYou(Intake(state, parameters, Ownership()), phoenix, ranker)
     polls = _until(LogReader(log), viewer, at_ms, explain, limit, progress)
-    run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(lambda _letters: None))))
+    run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(letters.extend))))
     ranker.close()
+    if not answers or answers[-1].feed.request != OWN_REQUEST:
+        raise Refusal(f"viewer {viewer!r} can't be given a feed: {letters[-1].path} {letters[-1].reason}")
     return answers[-1].feed
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import orjson
@@ -22,6 +22,17 @@ class Refusal(ValueError):
     """A flag or file that can't be used; the message says the way out."""
 
 
+def refuse(reason: str) -> NoReturn:
+    """Say what is wrong and end with status 2."""
+    errors.print(f"[red]error:[/red] {escape(reason)}", soft_wrap=True)
+    raise typer.Exit(2) from None
+
+
+def viewer_id(text: str) -> int | str:
+    """Return a viewer's id as events spell it: a number where it is one, else text."""
+    return int(text) if text.isascii() and text.isdigit() else text
+
+
 @contextmanager
 def refusals() -> Iterator[None]:
     """Turn what the rooms refuse into one sentence and status 2."""
@@ -34,8 +45,9 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (Refusal, ParameterRefused, LogRefused, CheckpointRefused, ImportRefused, TruthRefused) as error:
-        errors.print(f"[red]error:[/red] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(2) from None
+        refuse(str(error))
+    except OSError as error:
+        refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 @contextmanager
@@ -62,7 +74,7 @@ def print_json(value: Any) -> None:
 
 def time_ms(text: str) -> int:
     """Return a time given as milliseconds or as ISO 8601 (UTC unless it says otherwise), in milliseconds."""
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return int(text)
     try:
         when = datetime.fromisoformat(text)

@@ -37,11 +37,14 @@ class WorldQuality(Struct):
 def world_quality(log: Path, replayed: Path, after_ms: int = 0) -> WorldQuality:
     """Compare feeds with the best, the newest and random posts of the last 48 hours, by what is true of the world.
 
+    Viewers and posts that are not of the world, as faults put into its log bring them, are passed over.
+
     Raises TruthRefused where the truth beside the log can't be read.
     """
     truth = Truth.load(truth_path(log))
     weights = np.array([getattr(DEFAULTS.weights, name) for name in ACTIONS])
     posts, ids = truth.posts, np.array(truth.post_ids, object)
+    known = set(truth.post_ids)
     person_of = {identity: row for row, identity in enumerate(truth.people_ids)}
     originals = posts["original"] == np.arange(len(posts))
     worth: dict[str, list[float]] = {name: [] for name in ("oracle", "foryou", "newest", "random")}
@@ -49,12 +52,12 @@ def world_quality(log: Path, replayed: Path, after_ms: int = 0) -> WorldQuality:
     decoder = msgspec.json.Decoder(Feed)
     for line in (replayed / FEEDS).read_bytes().splitlines():
         feed = decoder.decode(line)
-        if feed.at < after_ms or not feed.items:
+        served = [item.post for item in feed.items if item.post in known][:TOP]
+        if feed.at < after_ms or not served or feed.viewer not in person_of:
             continue
         eligible = originals & (posts["created"] <= feed.at) & (posts["created"] > feed.at - WINDOW_MS)
         eligible &= (posts["deleted_at"] > feed.at) & (posts["author"] != person_of[feed.viewer])
         utility = _utility(truth, feed.viewer, ids[eligible], feed.at, weights)
-        served = [item.post for item in feed.items[:TOP]]
         worth["oracle"].append(float(np.sort(utility)[-TOP:].mean()))
         worth["foryou"].append(float(_utility(truth, feed.viewer, served, feed.at, weights).mean()))
         worth["newest"].append(float(utility[-TOP:].mean()))
