@@ -37,7 +37,7 @@ class PhoenixParameters(NamedTuple):
 
 def init_parameters(config: PhoenixConfig, seed: int) -> PhoenixParameters:
     """Return fresh parameters; the same seed gives the same."""
-    ranker, two_tower = jax.random.split(jax.random.key(seed))
+    ranker, two_tower = np.random.default_rng(seed).spawn(2)
     return PhoenixParameters(init_ranker(ranker, config), init_two_tower(two_tower, config))
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from models.config import VECTOR, PhoenixConfig
@@ -19,6 +20,7 @@ from models.transformer import (
     fold,
     init_block,
     inverse_rms,
+    normal,
     score_candidates,
 )
 from schemas.actions import ACTIONS, SURFACES
@@ -72,58 +74,55 @@ class RankerParameters(NamedTuple):
     bias_outputs: Array  # [OUTPUT_COLUMNS]
 
 
-def init_entities(key: Array, config: PhoenixConfig, width: int) -> Entities:
+def init_entities(rng: np.random.Generator, config: PhoenixConfig, width: int) -> Entities:
     """Return fresh tables: authors and terms random (unlike ones start orthogonal), posts zero."""
     e = config.embedding_width
-    keys = jax.random.split(key, 5)
-    author = jax.random.normal(keys[0], (config.author_buckets, e)).at[0].set(0.0)
-    term = jax.random.normal(keys[1], (config.term_buckets, e)).at[0].set(0.0)
+    author = normal(rng, config.author_buckets, e).at[0].set(0.0)
+    term = normal(rng, config.term_buckets, e).at[0].set(0.0)
     return Entities(
         post=jnp.zeros((config.post_buckets, e)),
-        # Two hashes of an author and four terms add up: each starts with its share of a unit variance.
+        # Two hashes of an author add up to a unit variance; a term starts with as much.
         author=author * 2**-0.5,
         term=term,
-        project_post=jax.random.normal(keys[2], (2, e, width)) * e**-0.5,
-        project_author=jax.random.normal(keys[3], (2, e, width)) * e**-0.5,
-        project_term=jax.random.normal(keys[4], (e, width)) * e**-0.5,
-        # The first term says most of what a post is about: it starts with as much variance as all the rest.
+        project_post=normal(rng, 2, e, width) * e**-0.5,
+        project_author=normal(rng, 2, e, width) * e**-0.5,
+        project_term=normal(rng, e, width) * e**-0.5,
+        # The first term, a topic where there is one, says most of what a post is about.
         term_weights=jnp.array([2.0, 1.0, 1.0, 1.0]),
     )
 
 
-def init_around(key: Array, config: PhoenixConfig, width: int) -> Around:
+def init_around(rng: np.random.Generator, config: PhoenixConfig, width: int) -> Around:
     """Return fresh context vectors, small beside the entities'."""
-    keys = jax.random.split(key, 8)
 
-    def small(one: Array, *shape: int) -> Array:
-        return jax.random.normal(one, shape) * 0.1
+    def small(*shape: int) -> Array:
+        return normal(rng, *shape) * 0.1
 
     return Around(
         user=jnp.zeros((config.user_buckets, config.embedding_width)),
-        project_user=jax.random.normal(keys[0], (2, config.embedding_width, width)) * config.embedding_width**-0.5,
-        bias_user=small(keys[1], width),
-        bias_history=small(keys[2], width),
-        actions=jax.random.normal(keys[3], (OUTPUTS, width)) * OUTPUTS**-0.5,
-        surface=small(keys[4], SURFACES, width),
-        dwell=small(keys[5], width),
-        history_age=small(keys[6], HISTORY_AGES, width),
-        hour=small(keys[7], HOURS, width),
+        project_user=normal(rng, 2, config.embedding_width, width) * config.embedding_width**-0.5,
+        bias_user=small(width),
+        bias_history=small(width),
+        actions=normal(rng, OUTPUTS, width) * OUTPUTS**-0.5,
+        surface=small(SURFACES, width),
+        dwell=small(width),
+        history_age=small(HISTORY_AGES, width),
+        hour=small(HOURS, width),
     )
 
 
-def init_ranker(key: Array, config: PhoenixConfig) -> RankerParameters:
+def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParameters:
     """Return a fresh ranker; all its probabilities start near 1/2."""
     width = config.width
-    keys = jax.random.split(key, 5 + config.layers)
     return RankerParameters(
-        entities=init_entities(keys[0], config, width),
-        around=init_around(keys[1], config, width),
+        entities=init_entities(rng, config, width),
+        around=init_around(rng, config, width),
         bias_candidate=jnp.zeros(width),
-        post_age=jax.random.normal(keys[2], (POST_AGES, width)) * 0.1,
-        flags=jax.random.normal(keys[3], (4, width)) * 0.1,
-        blocks=tuple(init_block(one, width, config.layers) for one in keys[5:]),
+        post_age=normal(rng, POST_AGES, width) * 0.1,
+        flags=normal(rng, 4, width) * 0.1,
+        blocks=tuple(init_block(rng, width, config.layers) for _ in range(config.layers)),
         norm=jnp.ones(width),
-        outputs=jax.random.normal(keys[4], (width, OUTPUT_COLUMNS)) * 0.1 * width**-0.5,
+        outputs=normal(rng, width, OUTPUT_COLUMNS) * 0.1 * width**-0.5,
         bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
     )
 

@@ -51,7 +51,12 @@ def feed_width(width: int) -> int:
     return -(-(2 * width * 2 // 3) // VECTOR) * VECTOR
 
 
-def init_block(key: Array, width: int, layers: int) -> Block:
+def normal(rng: np.random.Generator, *shape: int) -> Array:
+    """Return standard normal f32 numbers; NumPy draws them, because JAX would compile each shape for a second."""
+    return jnp.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+
+def init_block(rng: np.random.Generator, width: int, layers: int) -> Block:
     """Return a fresh layer: matrices by fan-in, norms at one, those after a block smaller the more layers there are.
 
     X initialises both norms at zero, so that an untrained model prints 0.500 for everything (x-algorithm.md 3.1);
@@ -59,10 +64,7 @@ def init_block(key: Array, width: int, layers: int) -> Block:
     """
     inner = feed_width(width)
     shapes = ((width, 3 * width), (width, width), (width, 2 * inner), (inner, width))
-    qkv, output, gate_up, down = (
-        jax.random.normal(one, shape) * shape[0] ** -0.5
-        for one, shape in zip(jax.random.split(key, 4), shapes, strict=True)
-    )
+    qkv, output, gate_up, down = (normal(rng, *shape) * shape[0] ** -0.5 for shape in shapes)
     # Keys start as queries: a token first attends to its like, which is what a taste for an author or a topic needs.
     qkv = qkv.at[:, width : 2 * width].set(qkv[:, :width])
     one, small = jnp.ones(width), jnp.full(width, (2 * layers) ** -0.5)

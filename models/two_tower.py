@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from models.config import PhoenixConfig
@@ -22,7 +23,7 @@ from models.ranker import (
     init_entities,
     mask_and_positions,
 )
-from models.transformer import Block, encode_context, fold, init_block, inverse_rms
+from models.transformer import Block, encode_context, fold, init_block, inverse_rms, normal
 
 TEMPERATURE_START: Final = 0.1  # x-algorithm.md 3.5, as a divisor
 L2_EPSILON: Final = 1e-12
@@ -41,18 +42,17 @@ class TwoTowerParameters(NamedTuple):
     log_temperature: Array  # []
 
 
-def init_two_tower(key: Array, config: PhoenixConfig) -> TwoTowerParameters:
+def init_two_tower(rng: np.random.Generator, config: PhoenixConfig) -> TwoTowerParameters:
     """Return a fresh retrieval model."""
     width = config.retrieval_width
-    keys = jax.random.split(key, 5 + config.retrieval_layers)
     return TwoTowerParameters(
-        entities=init_entities(keys[0], config, width),
-        around=init_around(keys[1], config, width),
-        blocks=tuple(init_block(one, width, config.retrieval_layers) for one in keys[5:]),
+        entities=init_entities(rng, config, width),
+        around=init_around(rng, config, width),
+        blocks=tuple(init_block(rng, width, config.retrieval_layers) for _ in range(config.retrieval_layers)),
         norm=jnp.ones(width),
-        to_viewer=jax.random.normal(keys[2], (width, width)) * width**-0.5,
-        hidden=jax.random.normal(keys[3], (width, 2 * width)) * width**-0.5,
-        to_post=jax.random.normal(keys[4], (2 * width, width)) * (2 * width) ** -0.5,
+        to_viewer=normal(rng, width, width) * width**-0.5,
+        hidden=normal(rng, width, 2 * width) * width**-0.5,
+        to_post=normal(rng, 2 * width, width) * (2 * width) ** -0.5,
         log_temperature=jnp.log(jnp.float32(TEMPERATURE_START)),
     )
 
