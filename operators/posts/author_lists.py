@@ -1,19 +1,23 @@
 """Each author's posts as runs of one array: two lists an author, originals and secondary (x-algorithm.md 2.1)."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from operators.keys import Mask
 from operators.posts.columns import LISTS, Rows
 
 Low = npt.NDArray[np.uint32]
+Ints = npt.NDArray[np.signedinteger[Any]]
 
 # A list that moves gets room for a quarter more: it is copied about four times in its life, and a quarter is empty.
 _ROOM: Final = 1.25
 _POOL_GROWTH: Final = 1.125  # of the array all lists share: what is not yet given out counts as memory too
 _POOL_MIN: Final = 1 << 12
 _CLASSES: Final = 32
+_STEP: Final = 1.5  # times the rows expected of a list are read of it first
+_DEPTH_MAX: Final = 1 << 30  # no list is longer
 
 
 class AuthorLists:
@@ -119,6 +123,8 @@ class AuthorLists:
 
     def _rows(self, low: Low) -> Rows:
         """Return the rows with these low bits, the latest before the table's end."""
+        if self._end <= 1 << 32:
+            return low.astype(np.int64)
         back = np.uint32((self._end - 1) & 0xFFFFFFFF) - low
         rows: Rows = (self._end - 1) - back.astype(np.int64)
         return rows
@@ -126,32 +132,42 @@ class AuthorLists:
     def since(self, lists: Rows, first: int, share: float, depth: int) -> tuple[Rows, Rows, Rows]:
         """Return the rows from `first` on, at most the `depth` last ones of each of the lists.
 
-        `share` is the part of each list that is expected to be asked for. Returns rows in no order, then
-        the lists that were cut at `depth` and the first row kept of each.
+        `share` is the part of each list that is expected to be asked for. Returns rows in no order, then the lists
+        that were cut at `depth` and the first row kept of each.
         """
-        start, length = self._start.take(lists).astype(np.int64), self.length.take(lists).astype(np.int64)
-        last = start + length
-        lowest = np.maximum(start, last - depth)
-        which = np.arange(len(lists))
-        step = (length * share).astype(np.int64) + 2
-        found = []
-        cut, cut_rows = [], []
-        while len(which):
+        start = self._start.take(lists)
+        last = start + self.length.take(lists)  # of an empty list -1
+        newest = self._rows(self._pool.take(last - 1, mode="clip"))
+        lists, start, last = _chosen((newest >= first) & (last > 0), lists, start, last)
+        lowest = np.maximum(start, last - min(depth, _DEPTH_MAX))
+        step = last - start
+        if share < 1:
+            step = (step * (_STEP * share)).astype(np.int32) + 1
+        found, cut, cut_rows = [], [], []
+        while len(lists):
             begin = np.maximum(last - step, lowest)
-            count = last - begin
-            index = np.repeat(begin - np.cumsum(count) + count, count)
-            index += np.arange(len(index))
-            found.append(self._rows(self._pool.take(index)))
-            oldest = self._rows(self._pool.take(begin, mode="clip"))
-            more = (count > 0) & (oldest >= first)
-            at_end = more & (begin == lowest) & (lowest > start)
-            if at_end.any():
-                cut.append(lists[which[at_end]])
-                cut_rows.append(oldest[at_end])
-            more &= begin > lowest
-            which, start, lowest, last, step = which[more], start[more], lowest[more], begin[more], step[more] * 4
+            found.append(self._runs(begin, last))
+            lists, start, lowest, last, step = _chosen(begin > start, lists, start, lowest, begin, step)
+            oldest = self._rows(self._pool.take(last))
+            lists, start, lowest, last, step, oldest = _chosen(
+                oldest >= first, lists, start, lowest, last, step, oldest
+            )
+            at_depth = last == lowest
+            if at_depth.any():
+                cut.append(lists[at_depth])
+                cut_rows.append(oldest[at_depth])
+                lists, start, lowest, last, step = _chosen(~at_depth, lists, start, lowest, last, step)
+            step = step * 4
         rows = _joined(found)
         return rows[rows >= first], _joined(cut), _joined(cut_rows)
+
+    def _runs(self, begin: Ints, end: Ints) -> Rows:
+        """Return the rows at all places from each `begin` to before its `end`."""
+        count = end - begin
+        ends = np.add.accumulate(count)
+        index = (begin + count - ends).repeat(count)
+        index += np.arange(len(index), dtype=index.dtype)
+        return self._rows(self._pool.take(index))
 
 
 def _classes(counts: Rows) -> Rows:
@@ -160,6 +176,12 @@ def _classes(counts: Rows) -> Rows:
     return classes
 
 
-def _joined(parts: list[Rows]) -> Rows:
+def _chosen(which: Mask, *columns: Ints) -> tuple[Ints, ...]:
+    """Return the chosen elements of each column."""
+    places = which.nonzero()[0]
+    return tuple(column.take(places) for column in columns)
+
+
+def _joined(parts: list[Ints]) -> Rows:
     """Return arrays as one."""
     return np.concatenate(parts) if parts else np.empty(0, np.int64)

@@ -182,9 +182,10 @@ def _limit(lists: Rows, counted: Mask, chosen: Mask, request: InNetworkRequest) 
     busy = ordered[least:][ordered[least:] == ordered[: len(ordered) - least]]
     if not len(busy):
         return
-    busy = np.unique(busy)
-    starts, ends = ordered.searchsorted(busy).tolist(), ordered.searchsorted(busy, side="right").tolist()
-    for list_, start, end in zip(busy.tolist(), starts, ends, strict=True):
+    lists_over = sorted(set(busy.tolist()))
+    starts = ordered.searchsorted(lists_over).tolist()
+    ends = ordered.searchsorted(lists_over, side="right").tolist()
+    for list_, start, end in zip(lists_over, starts, ends, strict=True):
         places = packed[start:end] & 0xFFFFFFFF
         if end - start > limits.scan_per_author:
             seen = places[counted.take(places)]

@@ -8,7 +8,7 @@ import numpy as np
 from operators.keys import NO_KEYS, Keys, Mask
 from operators.parameters import Thunder as ThunderLimits
 from operators.posts.author_lists import AuthorLists
-from operators.posts.columns import LISTS, VIDEO_LISTED, Rows
+from operators.posts.columns import LISTS, VIDEO_LISTED, Handles, Rows
 from operators.posts.in_network import InNetworkRequest, Selection, newest_first, select
 from operators.posts.newest_times import BLOCK, NewestTimes
 from operators.posts.table import PostTable
@@ -119,7 +119,7 @@ class Thunder:
             share = min(1.0, 3 * share)
         lists = np.repeat(handles * LISTS, LISTS)
         lists[1::LISTS] += 1
-        lengths = self._lists.length.take(lists).astype(np.int64)
+        lengths = self._lists.length.take(lists)
         if not request.videos_only:
             share = max(share, self._share(lists, lengths, request))
         while True:
@@ -150,7 +150,7 @@ class Thunder:
             posts = max(1, posts * len(self._videos) // max(1, len(self._table)))
         return min(1.0, request.limit * _HEADROOM / posts)
 
-    def _share(self, lists: Rows, lengths: Rows, request: InNetworkRequest) -> float:
+    def _share(self, lists: Rows, lengths: Handles, request: InNetworkRequest) -> float:
         """Return the part of the log in which enough posts are expected, by the lengths of the lists."""
         wanted = request.limit * _HEADROOM
         total = float(lengths.sum())
@@ -169,7 +169,7 @@ class Thunder:
         """Return whether scanning costs less than looking at every list, whatever is in it."""
         return share * self._log_length(request) * _SCANNED_NS < LISTS * len(handles) * _LIST_NS
 
-    def _scans(self, lengths: Rows, share: float, request: InNetworkRequest) -> bool:
+    def _scans(self, lengths: Handles, share: float, request: InNetworkRequest) -> bool:
         """Return whether scanning this part of the log costs less than reading it from the authors' lists."""
         lists_ns = len(lengths) * _LIST_NS
         if request.videos_only:
