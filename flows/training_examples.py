@@ -115,15 +115,19 @@ class ExampleBuilder:
             poll.actions.action.tolist(),
             poll.actions.undo.tolist(),
             poll.actions.dwell_s.tolist(),
+            poll.actions.at_ms.tolist(),
             strict=True,
         )
-        for viewer, post, action, undo, dwell_s in columns:
+        for viewer, post, action, undo, dwell_s, at_ms in columns:
             if not undo:
                 self._recent.append(post)
-                self._label_one(viewer, post, action, dwell_s)
+                self._label_one(viewer, post, action, dwell_s, at_ms)
 
-    def _label_one(self, viewer: int, post: int, action: int, dwell_s: float) -> None:
+    def _label_one(self, viewer: int, post: int, action: int, dwell_s: float, at_ms: int) -> None:
         for one in reversed(self._open.get(viewer, ())):
+            # Asked of the action's own time: how long an example stays open depends on where polls are cut.
+            if not 0 <= at_ms - one.query.at_ms <= WINDOW_MS:
+                continue
             if one.shown and post not in one.posts:
                 continue
             if not one.shown and post not in one.posts:
