@@ -170,6 +170,38 @@ class AuthorLists:
         return self._rows(self._pool.take(index))
 
 
+class RowLog:
+    """Increasing rows, appended at the end and forgotten at the front, 8 to 16 bytes each."""
+
+    def __init__(self) -> None:
+        self._buffer: Rows = np.empty(1024, np.int64)
+        self._begin = 0
+        self._end = 0
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    def memory_bytes(self) -> int:
+        """Return the bytes this takes."""
+        return self._buffer.nbytes
+
+    def append(self, rows: Rows, base: int) -> None:
+        """Append rows above all before; those before `base` may be forgotten."""
+        if self._end + len(rows) > len(self._buffer):
+            live = self.since(base)
+            if 2 * (len(live) + len(rows)) > len(self._buffer):
+                self._buffer = np.empty(2 * (len(live) + len(rows)), np.int64)
+            self._buffer[: len(live)] = live
+            self._begin, self._end = 0, len(live)
+        self._buffer[self._end : self._end + len(rows)] = rows
+        self._end += len(rows)
+
+    def since(self, first: int) -> Rows:
+        """Return the rows from `first` on."""
+        rows = self._buffer[self._begin : self._end]
+        return rows[np.searchsorted(rows, first) :]
+
+
 def _classes(counts: Rows) -> Rows:
     """Return log2 of the room that lists of so many rows get."""
     classes: Rows = np.ceil(np.log2(np.maximum(np.ceil(counts * _ROOM), 2))).astype(np.int64)

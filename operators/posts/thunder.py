@@ -7,7 +7,7 @@ import numpy as np
 
 from operators.keys import NO_KEYS, Keys, Mask
 from operators.parameters import Thunder as ThunderLimits
-from operators.posts.author_lists import AuthorLists
+from operators.posts.author_lists import AuthorLists, RowLog
 from operators.posts.columns import LISTS, VIDEO_LISTED, Handles, Rows
 from operators.posts.in_network import InNetworkRequest, Selection, newest_first, select
 from operators.posts.newest_times import BLOCK, NewestTimes
@@ -36,13 +36,13 @@ class Thunder:
         self._table = table
         self._lists = AuthorLists()
         self._times = NewestTimes()
-        self._videos: Rows = np.empty(0, np.int64)
+        self._videos = RowLog()
         self._followed: Mask = np.zeros(0, np.bool_)  # by list, for one request at a time
         self._next = table.base
 
     def memory_bytes(self) -> int:
         """Return the bytes of lists and logs; creation times and author handles are the table's, 12 bytes a post."""
-        own = self._videos.nbytes + self._followed.nbytes + self._times.memory_bytes()
+        own = self._videos.memory_bytes() + self._followed.nbytes + self._times.memory_bytes()
         return own + self._lists.memory_bytes()
 
     def sync(self) -> None:
@@ -63,8 +63,7 @@ class Thunder:
         self._times.append(rows, table.columns.created_ms[slots], table.clock_ms, table.base)
         videos = rows[flags & VIDEO_LISTED != 0]
         if len(videos):
-            kept = np.searchsorted(self._videos, table.base)
-            self._videos = np.concatenate([self._videos[kept:], videos])
+            self._videos.append(videos, table.base)
 
     def newest(
         self,
@@ -183,7 +182,7 @@ class Thunder:
         lists, mask = table.columns.list, table.mask
         ahead = self._ahead(first, request)
         if request.videos_only:
-            rows = self._videos[np.searchsorted(self._videos, first) :]
+            rows = self._videos.since(first)
             rows = rows[request.followed.take(lists.take(rows & mask))]
         else:
             begin, end = first & mask, table.end & mask
