@@ -6,6 +6,7 @@
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from flows.intake import Intake
 from flows.terminal import console, rows_table
 from models.config import STANDARD
 from models.phoenix import Phoenix
-from operators.decode import Ownership, Poll
+from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from operators.pipeline.runner import Accounting
 from operators.pipeline.sources import from_retrieval, from_thunder, hydrate
@@ -23,7 +24,9 @@ from operators.ranking import Ranker
 from operators.slate import Ranked
 from operators.state import MemoryState, live_posts
 from operators.viewers.query import Origin, Query, Request
-from schemas.events import Engagement, FeedRequest, Follow, PostCreated
+from schemas.codec import encode
+from schemas.events import Engagement, Event, FeedRequest, Follow, PostCreated
+from schemas.polls import RawPoll
 
 NOW_MS = 1_770_000_000_000
 HISTORY = 128
@@ -42,31 +45,33 @@ def job(posts: int, seed: int = 0) -> ForYou:
     authors = rng.integers(10, 10_010, posts).tolist()
     step = 40 * 3600 * 1000 / posts
     for start in range(0, posts, 4096):
-        events = [
-            PostCreated(
-                at=NOW_MS - 40 * 3600 * 1000 + int(n * step),
-                post=n + 1,
-                author=authors[n],
-                text=f"a word{n % 811} and a word{n % 1931}",
-                reply_to=n - 3 if n % 10 == 5 else None,
-                repost_of=n - 7 if n % 10 == 8 else None,
-                video_ms=15_000 if n % 6 == 0 else 0,
-            )
-            for n in range(start, min(start + 4096, posts))
-        ]
-        intake.update_posts(Poll(post_events=list(events), clock_ms=events[-1].at))
-    for author in rng.choice(np.arange(10, 10_010), FOLLOWS, replace=False).tolist():
-        intake.update_viewers(Poll(graph=[(Follow(at=0, viewer=1, author=author), False)]))
-    from operators.decode import _columns
-
-    made = [
-        Engagement(
-            at=NOW_MS - (HISTORY - n) * 600_000, viewer=1, post=n * 7 + 1, author=authors[n * 7], action="favorite"
+        _take(
+            intake,
+            [
+                PostCreated(
+                    at=NOW_MS - 40 * 3600 * 1000 + int(n * step),
+                    post=n + 1,
+                    author=authors[n],
+                    text=f"a word{n % 811} and a word{n % 1931}",
+                    reply_to=n - 3 if n % 10 == 5 else None,
+                    repost_of=n - 7 if n % 10 == 8 else None,
+                    video_ms=15_000 if n % 6 == 0 else 0,
+                )
+                for n in range(start, min(start + 4096, posts))
+            ],
         )
-        for n in range(HISTORY)
-    ]
-    intake.update_viewers(Poll(actions=_columns(made)))
+    followed = rng.choice(np.arange(10, 10_010), FOLLOWS, replace=False).tolist()
+    _take(intake, [Follow(at=0, viewer=1, author=author) for author in followed])
+    times = [NOW_MS - (HISTORY - n) * 600_000 for n in range(HISTORY)]
+    _take(intake, [Engagement(at=at, viewer=1, post=n * 7 + 1, action="favorite") for n, at in enumerate(times)])
     return ForYou(intake, phoenix, Ranker(phoenix, 1, 1))
+
+
+def _take(intake: Intake, events: Sequence[Event]) -> None:
+    count = len(events)
+    raw = RawPoll([encode(one) for one in events], [""] * count, [0] * count, list(range(count)), 0.0, 2**53)
+    for poll in intake.update_posts(intake.decode(raw)):
+        intake.update_viewers(poll)
 
 
 def _query(one: ForYou, number: int) -> Query:

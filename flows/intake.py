@@ -1,8 +1,10 @@
 """The intake: from polls to the state of posts and viewers, and to queries. Feeds and training examples share it."""
 
+from collections import deque
 from collections.abc import Iterable
+from statistics import median_low
 
-from operators.decode import Ownership, Poll, dead_letter, decode
+from operators.decode import CLOCK_EVENTS, Ownership, Poll, dead_letter, decode
 from operators.parameters import Parameters
 from operators.state import State
 from operators.viewers.query import Query
@@ -11,13 +13,19 @@ from schemas.polls import RawPoll
 
 
 class Intake:
-    """The work of the steps that change the state; `events` counts what was taken."""
+    """The work of the steps that change the state; `events` counts what was taken.
+
+    `clock_ms` is the time by which posts expire: the median of the latest events' times, so that one event with a wrong
+    clock neither expires the posts of others nor holds anything back.
+    """
 
     def __init__(self, state: State, parameters: Parameters, ownership: Ownership) -> None:
         self.state = state
         self.parameters = parameters
         self.ownership = ownership
         self.events = 0
+        self.clock_ms = 0
+        self._latest_ms: deque[int] = deque(maxlen=CLOCK_EVENTS)
 
     def decode(self, raw: RawPoll) -> Poll:
         """Decode a poll."""
@@ -27,8 +35,11 @@ class Intake:
 
     def update_posts(self, poll: Poll) -> Iterable[Poll]:
         """Apply a poll's posts, and tell its engagements who wrote the posts and what they are about."""
+        self._latest_ms.extend(poll.latest_ms)
+        if len(self._latest_ms) == CLOCK_EVENTS:
+            self.clock_ms = max(self.clock_ms, median_low(self._latest_ms))
         posts = self.state.posts
-        for refusal in posts.apply(poll.post_events, poll.clock_ms):
+        for refusal in posts.apply(poll.post_events, self.clock_ms):
             place = next(i for i, event in enumerate(poll.post_events) if event is refusal.event)
             poll.dead_letters.append(dead_letter(poll.post_origins[place], Refused(refusal.reason, refusal.path)))
         if poll.actions is not None:

@@ -78,8 +78,7 @@ class ExampleBuilder:
         for served in poll.served:
             self._served_seen = True
             self._start_served(served)
-        if poll.clock_ms:
-            yield from self.close(poll.clock_ms - WINDOW_MS)
+        yield from self.close(intake.clock_ms - WINDOW_MS)
 
     def close(self, before_ms: int) -> Iterator[Example]:
         """Close and yield the examples that opened before this time."""

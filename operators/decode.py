@@ -2,6 +2,7 @@
 
 from array import array
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -30,6 +31,8 @@ from schemas.ids import key_of, partition_of
 from schemas.polls import RawPoll
 
 POST_EVENTS: Final = (PostCreated, PostDeleted, PostLabelled)
+# The job's clock is the median time of so many latest events: four of them may come from wrong clocks.
+CLOCK_EVENTS: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ class Poll:
     """A decoded poll.
 
     `post_origins` are the places of `post_events`; `served` is what a recorded log says was shown, which training reads
-    and a feed does not; `clock_ms` is the latest event time.
+    and a feed does not; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
@@ -68,7 +71,7 @@ class Poll:
     served: list[Served] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     events: int = 0
-    clock_ms: int = 0
+    latest_ms: list[int] = field(default_factory=list)
 
 
 def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
@@ -81,9 +84,7 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
     engagements = [event for event in decoded if type(event) is Engagement]
     poll.events = len(engagements)
     if engagements:
-        actions = _columns(engagements)
-        poll.clock_ms = int(actions.at_ms.max())
-        poll.actions = _owned(actions, ownership)
+        poll.actions = _owned(_columns(engagements), ownership)
     for index, event in enumerate(decoded):
         if isinstance(event, Engagement):
             continue
@@ -91,7 +92,6 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             poll.dead_letters.append(dead_letter(_origin(raw, index), event))
             continue
         poll.events += 1
-        poll.clock_ms = max(poll.clock_ms, event.at)
         if isinstance(event, POST_EVENTS):
             poll.post_events.append(event)
             poll.post_origins.append(_origin(raw, index))
@@ -101,6 +101,8 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             poll.served.append(event)
         else:
             poll.graph += _owned_sides(event, ownership)
+    last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))
+    poll.latest_ms = list(islice(last, CLOCK_EVENTS))[::-1]
     return poll
 
 

@@ -282,7 +282,6 @@ def test_a_parameter_that_does_not_exist_is_refused_with_the_nearest_one() -> No
         DEFAULTS.overridden({"weights.retwet": 1.0})
 
 
-@pytest.mark.xfail(strict=True, reason="the clock that ages posts follows any accepted time at once")
 def test_a_wrong_clock_within_the_past_does_not_empty_the_feeds(player: Player) -> None:
     # Ten months ahead of the log, yet before today: it can't be told from the future by looking at a clock.
     posts = [PostCreated(T0 + number, number + 1, 100) for number in range(10)]

@@ -1,0 +1,52 @@
+"""The job's clock: what makes posts expire, and what does not."""
+
+import numpy as np
+import pytest
+
+from flows.intake import Intake
+from operators.decode import Ownership
+from operators.parameters import DEFAULTS
+from operators.state import MemoryState, live_posts
+from schemas.codec import encode
+from schemas.events import Event, Follow, PostCreated
+from schemas.polls import RawPoll
+
+NOW_MS = 1_770_000_000_000
+DAY_MS = 86_400_000
+
+
+def intake() -> Intake:
+    return Intake(MemoryState(DEFAULTS, live_posts(DEFAULTS)), DEFAULTS, Ownership())
+
+
+def take(into: Intake, *made: Event) -> None:
+    count = len(made)
+    raw = RawPoll([encode(one) for one in made], [""] * count, [0] * count, list(range(count)), 0.0, 2**53)
+    list(into.update_posts(into.decode(raw)))
+
+
+def ticks(start_ms: int, count: int = 20) -> list[Event]:
+    return [Follow(at=start_ms + number, viewer=1, author=2) for number in range(count)]
+
+
+@pytest.mark.parametrize("wrong_clocks", [1, 4])
+def test_a_few_events_from_the_future_expire_nothing(wrong_clocks: int) -> None:
+    job = intake()
+    take(job, PostCreated(at=NOW_MS, post=1, author=2), *ticks(NOW_MS))
+    future = [PostCreated(at=NOW_MS + 9 * DAY_MS, post=10 + n, author=3) for n in range(wrong_clocks)]
+    take(job, *future, PostCreated(at=NOW_MS + 30, post=2, author=2))
+    take(job, *ticks(NOW_MS + 40))
+    assert job.clock_ms < NOW_MS + DAY_MS
+    assert (job.state.posts.table.rows_of(_keys(1, 2)) >= 0).all()
+
+
+def test_time_that_goes_on_expires_posts() -> None:
+    job = intake()
+    take(job, PostCreated(at=NOW_MS, post=1, author=2), *ticks(NOW_MS))
+    take(job, PostCreated(at=NOW_MS + 3 * DAY_MS, post=2, author=2), *ticks(NOW_MS + 3 * DAY_MS))
+    take(job, PostCreated(at=NOW_MS + 3 * DAY_MS + 50, post=3, author=2))
+    assert (job.state.posts.table.rows_of(_keys(1, 2, 3)) >= 0).tolist() == [False, True, True]
+
+
+def _keys(*posts: int) -> np.ndarray:
+    return np.array(posts, np.uint64)
