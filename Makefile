@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint types bench bench-quick docs requirements clean
+.PHONY: help setup demo demo-model results test test-full lint types bench bench-quick docs requirements clean
 
 help: ## say what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -25,6 +25,13 @@ setup: $(READY) ## make the virtual environment from pinned, hashed requirements
 demo: $(READY) ## simulate a small social world, replay it, and show feeds with their reasons
 	$(RUN) run_flow.py simulate $(OUT)/demo/log.jsonl.zst --preset demo --faults 0.002
 	$(RUN) run_flow.py replay $(OUT)/demo/log.jsonl.zst --out $(OUT)/demo/feeds --show 2
+
+demo-model: $(READY) ## train the demo's model anew (models/trained/demo.phoenix)
+	$(RUN) run_flow.py simulate $(OUT)/demo/log.jsonl.zst --preset demo
+	$(RUN) run_flow.py train $(OUT)/demo/log.jsonl.zst --out models/trained/demo.phoenix --until 2026-01-11T12:00 --epochs 6
+
+results: $(READY) ## replay the three real logs and write docs/results/ (about an hour on two cores)
+	$(RUN) -m benchmarks.real_logs
 
 test: $(READY) lint types ## check style and types, and run the tests
 	$(RUN) -m pytest -m "not full"

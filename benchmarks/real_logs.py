@@ -83,7 +83,7 @@ CASES: Final[dict[str, Case]] = {
         step=256,
         posts=4,
         epochs=1,
-        parameters={"posts.retention_s": 60 * DAY_S},
+        parameters={"posts.retention_s": 40 * DAY_S},
         references=(
             ("gradient-boosted trees, with leaky statistics", "AUC"),
             ("click", ".712"),
