@@ -4,11 +4,16 @@ from collections import deque
 from collections.abc import Iterable
 from statistics import median_low
 
+import numpy as np
+import numpy.typing as npt
+
 from operators.decode import CLOCK_EVENTS, Ownership, Poll, dead_letter, decode
 from operators.parameters import Parameters
 from operators.state import State
 from operators.viewers.query import Query
 from schemas.codec import Refused
+from schemas.events import PostCreated
+from schemas.ids import key_of
 from schemas.polls import RawPoll
 
 
@@ -39,14 +44,30 @@ class Intake:
         if len(self._latest_ms) == CLOCK_EVENTS:
             self.clock_ms = max(self.clock_ms, median_low(self._latest_ms))
         posts = self.state.posts
+        first_new = posts.table.end
         for refusal in posts.apply(poll.post_events, self.clock_ms):
             place = next(i for i, event in enumerate(poll.post_events) if event is refusal.event)
             poll.dead_letters.append(dead_letter(poll.post_origins[place], Refused(refusal.reason, refusal.path)))
         if poll.actions is not None:
             authors, terms = posts.table.resolve(poll.actions.post)
+            if posts.table.end > first_new:
+                later = self._created_later(poll, first_new)
+                authors[later], terms[later] = 0, 0
             known = poll.actions.author
             poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
         return [poll]
+
+    def _created_later(self, poll: Poll, first_new: int) -> npt.NDArray[np.intp]:
+        """Return the actions whose post comes only after them in the poll: they must not know more than in another."""
+        assert poll.actions is not None
+        new = np.flatnonzero(self.state.posts.table.rows_of(poll.actions.post) >= first_new)
+        created = {
+            key_of(event.post): place
+            for event, place in zip(reversed(poll.post_events), reversed(poll.post_places), strict=True)
+            if isinstance(event, PostCreated)
+        }
+        late = [created.get(int(post), 0) for post in poll.actions.post[new]] > poll.action_places[new]
+        return new[late]
 
     def update_viewers(self, poll: Poll) -> Iterable[Query]:
         """Apply a poll's engagements and graph changes; hydrate its requests."""

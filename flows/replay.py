@@ -17,7 +17,7 @@ from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
 from infra.latency import Latencies
 from infra.logs.reader import LogReader
-from infra.polls import EachSink, PollSource, polls_of, run
+from infra.polls import EachSink, PollSource, latest_accepted_ms, polls_of, run
 from models.phoenix import Phoenix
 from operators.decode import Ownership
 from operators.parameters import Parameters
@@ -62,7 +62,7 @@ class Summary(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What to replay, with what, and where to."""
+    """What to replay, with what, and where to. `at_max` is the latest event time accepted, ms, for all instances."""
 
     log: Path
     out: Path
@@ -70,6 +70,7 @@ class Replay:
     parameters: Parameters
     ownership: Ownership = field(default_factory=Ownership)
     threads: int = min(2, os.cpu_count() or 1)
+    at_max: int = field(default_factory=latest_accepted_ms)
 
 
 class Outputs:
@@ -147,7 +148,7 @@ def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> 
     ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
     job = ForYou(Intake(state, what.parameters, what.ownership), phoenix, ranker)
     with Outputs(what.out, offsets=what.ownership.instances > 1) as outputs:
-        source = PollSource(_told(polls_of(reader), reader, progress), ranker.ready)
+        source = PollSource(_told(polls_of(reader, at_max=what.at_max), reader, progress), ranker.ready)
         # Every instance refuses the same lines; the first one writes them down.
         letters = outputs.dead_letters if what.ownership.instance == 0 else _ignore
         start_s = time.perf_counter()

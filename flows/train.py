@@ -6,6 +6,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from flows.intake import Intake
@@ -19,7 +20,7 @@ from models.inputs import ExampleBatch
 from models.phoenix import Phoenix
 from models.training import TrainingReport, fit
 from operators.decode import Ownership
-from operators.parameters import ParameterRefused, Parameters
+from operators.parameters import DEFAULTS, ParameterRefused, Parameters
 from operators.state import MemoryState, live_posts
 
 EXAMPLES_A_STEP: Final = 64
@@ -59,6 +60,24 @@ class TrainingRun(Struct, frozen=True):
     posts_max: int = POSTS_MAX
 
     @property
+    def command(self) -> str:
+        """The command line that does the same, parameters other than the defaults included."""
+        changed = [
+            f"--set {section}.{field}={value}"
+            for section, fields in msgspec.to_builtins(self.parameters).items()
+            for field, value in fields.items()
+            if value != msgspec.to_builtins(DEFAULTS)[section][field]
+        ]
+        until = [] if self.until_ms is None else [f"--until {self.until_ms}"]
+        parts = [
+            f"run_flow.py train {self.log.name} --preset {self.preset} --epochs {self.epochs} --seed {self.seed}",
+            f"--step {self.examples_a_step} --posts {self.posts_max}",
+            *until,
+            *changed,
+        ]
+        return " ".join(parts)
+
+    @property
     def config(self) -> PhoenixConfig:
         """The model's shape; raises ParameterRefused for an unknown preset."""
         if self.preset not in PRESETS:
@@ -92,7 +111,7 @@ def train(run: TrainingRun, reading: Told, training: Told) -> TrainingSummary:
         examples=len(made) * run.examples_a_step,
         steps=steps,
         seed=run.seed,
-        command=f"run_flow.py train {run.log.name} --preset {run.preset} --epochs {run.epochs} --seed {run.seed}",
+        command=run.command,
     )
     start_s = time.perf_counter()
     phoenix = fit(chain.from_iterable([made] * run.epochs), config, run.seed, told, origin=origin)

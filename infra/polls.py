@@ -35,9 +35,14 @@ def latest_accepted_ms() -> int:
     return int((time.time() + FUTURE_TOLERANCE_S) * 1000)
 
 
-def polls_of(reader: LogReader, marks: tuple[bytes, ...] = (REQUEST_MARK,)) -> Iterator[RawPoll]:
-    """Yield a log in polls that end with their first line holding one of `marks`, cut alike by every process."""
-    at_max = latest_accepted_ms()
+def polls_of(
+    reader: LogReader, marks: tuple[bytes, ...] = (REQUEST_MARK,), at_max: int | None = None
+) -> Iterator[RawPoll]:
+    """Yield a log in polls that end with their first line holding one of `marks`, cut alike by every process.
+
+    `at_max` is the latest event time accepted, in milliseconds; by default a little more than now.
+    """
+    at_max = latest_accepted_ms() if at_max is None else at_max
     for batch in reader.batches():
         one = len(reader.sources) == 1
         topics = (

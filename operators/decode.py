@@ -1,11 +1,13 @@
 """From a poll's bytes to columns and events, and dead letters for what can't be taken."""
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.keys import keys_of, partitions_of
 from operators.parameters import ParameterRefused, Parameters, for_request
@@ -15,8 +17,11 @@ from operators.viewers.viewers import PARTITIONS, GraphChange
 from schemas.actions import ACTION_INDEX
 from schemas.codec import Refused, decode_batch
 from schemas.events import (
+    TOPIC_OF,
+    TOPICS,
     Block,
     Engagement,
+    Event,
     FeedRequest,
     Follow,
     GraphEvent,
@@ -31,6 +36,7 @@ from schemas.ids import key_of, partition_of
 from schemas.polls import RawPoll
 
 POST_EVENTS: Final = (PostCreated, PostDeleted, PostLabelled)
+TOPICS_SET: Final = frozenset(TOPICS)
 # The job's clock is the median time of so many latest events: four of them may come from wrong clocks.
 CLOCK_EVENTS: Final = 9
 
@@ -59,13 +65,16 @@ class Ownership:
 class Poll:
     """A decoded poll.
 
-    `post_origins` are the places of `post_events`; `served` is what a recorded log says was shown, which training reads
+    `action_places` and `post_places` say where in the poll its actions and post events stood; `post_origins` where they
+    came from; `served` is what a recorded log says was shown, which training reads
     and a feed does not; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
     post_origins: list[Origin] = field(default_factory=list)
     actions: Actions | None = None
+    action_places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    post_places: list[int] = field(default_factory=list)
     graph: list[GraphChange] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
@@ -80,11 +89,16 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
     decoded = decode_batch(raw.raw, raw.at_max)
     for index, reason in raw.errors.items():
         decoded[index] = Refused(reason)
+    if not TOPICS_SET.isdisjoint(raw.topics):
+        _refuse_strays(decoded, raw.topics)
     # Engagements are most of what comes: they go through in bulk, the rest one by one.
     engagements = [event for event in decoded if type(event) is Engagement]
     poll.events = len(engagements)
     if engagements:
-        poll.actions = _owned(_columns(engagements), ownership)
+        places = [place for place, event in enumerate(decoded) if type(event) is Engagement]
+        actions = _columns(engagements)
+        owned = _owned(actions, ownership)
+        poll.actions, poll.action_places = actions.take(owned), np.array(places, np.int64)[owned]
     for index, event in enumerate(decoded):
         if isinstance(event, Engagement):
             continue
@@ -95,6 +109,7 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
         if isinstance(event, POST_EVENTS):
             poll.post_events.append(event)
             poll.post_origins.append(_origin(raw, index))
+            poll.post_places.append(index)
         elif isinstance(event, FeedRequest):
             _take_request(poll, event, _origin(raw, index), raw.read_at_s, parameters, ownership)
         elif isinstance(event, Served):
@@ -104,6 +119,13 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
     last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))
     poll.latest_ms = list(islice(last, CLOCK_EVENTS))[::-1]
     return poll
+
+
+def _refuse_strays(decoded: list[Event | Refused], topics: Sequence[str]) -> None:
+    """Refuse events that came on a topic of others; the merged file of a log is no topic."""
+    for index, (event, topic) in enumerate(zip(decoded, topics, strict=True)):
+        if not isinstance(event, Refused) and topic in TOPICS_SET and TOPIC_OF[type(event)] != topic:
+            decoded[index] = Refused(f"belongs to topic {TOPIC_OF[type(event)]}, not {topic}", "$.kind")
 
 
 def dead_letter(origin: Origin, refused: Refused) -> DeadLetter:
@@ -147,12 +169,12 @@ def _columns(engagements: list[Engagement]) -> Actions:
     )
 
 
-def _owned(actions: Actions, ownership: Ownership) -> Actions:
-    """Return the actions of the viewers that this instance owns."""
+def _owned(actions: Actions, ownership: Ownership) -> npt.NDArray[np.intp] | slice:
+    """Return which actions are of viewers that this instance owns."""
     if ownership.instances == 1:
-        return actions
+        return slice(None)
     partition = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
-    return actions.take(np.flatnonzero(partition % ownership.instances == ownership.instance))
+    return np.flatnonzero(partition % ownership.instances == ownership.instance)
 
 
 def _owned_sides(event: GraphEvent, ownership: Ownership) -> list[GraphChange]:

@@ -37,5 +37,7 @@ class MemoryState:
 
 def live_posts(parameters: Parameters, phoenix: Phoenix | None = None) -> LivePosts:
     """Return empty live posts, with a candidate index of the model's dimensions where there is a model."""
-    index = None if phoenix is None else CandidateIndex(phoenix.dimensions)
-    return LivePosts(PostTable(parameters.posts.retention_s), index)
+    table = PostTable(parameters.posts.retention_s)
+    if phoenix is None:
+        return LivePosts(table)
+    return LivePosts(table, CandidateIndex(phoenix.dimensions), phoenix.embed_posts)

@@ -56,8 +56,8 @@ def retweet_deduplication(_query: Query, table: CandidateTable) -> Mask:
 
 
 def ineligible_subscription(query: Query, table: CandidateTable) -> Mask:
-    """Drop a subscriber-only post whose author the viewer does not subscribe to."""
-    return ~table.subscribers_only | contains(query.relations.subscribed, table.author)
+    """Drop a subscriber-only post, or its repost, unless the viewer subscribes to the author."""
+    return ~table.subscribers_only | contains(query.relations.subscribed, table.rank_author)
 
 
 def previously_seen(query: Query, table: CandidateTable) -> Mask:

@@ -10,8 +10,7 @@ from models.phoenix import Phoenix
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
 from operators.pipeline.runner import Accounting, attempt
-from operators.posts.columns import DELETED, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
-from operators.posts.index import CandidateIndex
+from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
 from operators.posts.live import LivePosts
 from operators.posts.records import Posts
 from operators.viewers.query import Query
@@ -35,7 +34,9 @@ def gather(query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Account
         rows.append((RETRIEVAL, found))
     source = np.concatenate([np.full(len(found), name, np.uint8) for name, found in rows] or [np.empty(0, np.uint8)])
     everything = np.concatenate([found for _, found in rows] or [NO_ROWS])
-    return hydrate(query, posts, everything, source)
+    nothing = partial(hydrate, query, posts, NO_ROWS, np.empty(0, np.uint8))
+    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source), None)
+    return nothing() if hydrated is None else hydrated
 
 
 def from_thunder(query: Query, posts: LivePosts) -> Rows:
@@ -49,21 +50,11 @@ def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix) -> Rows:
     index = posts.index
     if index is None:
         raise LookupError("there is no candidate index")
-    refresh_index(posts, index, phoenix)
+    posts.refresh_index()
     vector = phoenix.embed_viewer(query.context)
     oldest_ms = query.at_ms - query.parameters.posts.retention_s * 1000
     rows, _ = index.search(vector, query.parameters.retrieval.posts_max, query.at_ms, oldest_ms)
     return rows
-
-
-def refresh_index(posts: LivePosts, index: CandidateIndex, phoenix: Phoenix) -> None:
-    """Embed what was added since the last time and put it into the index, without what has been deleted again."""
-    added = posts.table.take_added()
-    if len(added):
-        new = posts.table.gather(added)
-        # Deleted posts go in and out: the index counts what was ever added, whenever this is called.
-        index.add(added, new.created_ms, phoenix.embed_posts(new.key, new.author, new.terms))
-        index.remove(added[new.flags & DELETED != 0])
 
 
 def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.uint8]) -> CandidateTable:
@@ -82,6 +73,8 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
     rank_terms[known], video_ms[known] = original.terms, original.video_ms
     has_video = own.flags & VIDEO != 0
     has_video[known] |= original.flags & VIDEO != 0
+    subscribers_only = own.flags & SUBSCRIBERS_ONLY != 0
+    subscribers_only[known] |= original.flags & SUBSCRIBERS_ONLY != 0
     labels = table.label_sets
     visibility = query.parameters.visibility
     in_network = contains(relations.followed, own.author)
@@ -96,7 +89,7 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
         is_repost=is_repost,
         has_video=has_video,
         video_ms=video_ms,
-        subscribers_only=own.flags & SUBSCRIBERS_ONLY != 0,
+        subscribers_only=subscribers_only,
         reply_to=own.reply_to,
         parent_is_live=parents >= 0,
         conversation=own.conversation,

@@ -8,7 +8,7 @@ from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from operators.state import MemoryState, live_posts
 from schemas.codec import encode
-from schemas.events import Event, Follow, PostCreated
+from schemas.events import Engagement, Event, Follow, PostCreated
 from schemas.polls import RawPoll
 
 NOW_MS = 1_770_000_000_000
@@ -22,7 +22,8 @@ def intake() -> Intake:
 def take(into: Intake, *made: Event) -> None:
     count = len(made)
     raw = RawPoll([encode(one) for one in made], [""] * count, [0] * count, list(range(count)), 0.0, 2**53)
-    list(into.update_posts(into.decode(raw)))
+    for poll in into.update_posts(into.decode(raw)):
+        into.update_viewers(poll)
 
 
 def ticks(start_ms: int, count: int = 20) -> list[Event]:
@@ -50,3 +51,26 @@ def test_time_that_goes_on_expires_posts() -> None:
 
 def _keys(*posts: int) -> np.ndarray:
     return np.array(posts, np.uint64)
+
+
+def test_an_engagement_knows_only_posts_that_came_before_it() -> None:
+    post = PostCreated(at=NOW_MS, post=1, author=7, topics=("space",))
+    engagement = Engagement(at=NOW_MS, viewer=5, post=1, action="favorite")
+    for made, author in (((engagement, post), 0), ((post, engagement), 7)):
+        together, apart = intake(), intake()
+        take(together, *made)
+        for one in made:
+            take(apart, one)
+        for job in (together, apart):
+            history = job.state.viewers.sequences.of(1)
+            assert history.author.tolist() == [author]
+            assert history.terms.any() == (author != 0)
+
+
+def test_events_on_a_topic_of_others_are_refused() -> None:
+    raw = RawPoll([encode(Follow(at=1, viewer=1, author=2))] * 2, ["posts", "graph"], [0, 0], [1, 2], 0.0, 2**53)
+    poll = intake().decode(raw)
+    assert [(one.offset, one.path, one.reason) for one in poll.dead_letters] == [
+        (1, "$.kind", "belongs to topic graph, not posts")
+    ]
+    assert poll.events == 1

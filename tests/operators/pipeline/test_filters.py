@@ -75,7 +75,7 @@ def test_retweet_deduplication_is_symmetric() -> None:
 
 
 def test_ineligible_subscription() -> None:
-    rows = table(author=[5, 6, 7], subscribers_only=[1, 1, 0])
+    rows = table(rank_author=[5, 6, 7], subscribers_only=[1, 1, 0])
     assert filters.ineligible_subscription(query(Relations(subscribed=keys(6))), rows).tolist() == [False, True, True]
 
 
