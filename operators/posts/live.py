@@ -32,7 +32,7 @@ class LivePosts:
         self.thunder = Thunder(table)
         self.index = index
         self._embed = embed
-        self._embedded = table.end  # rows before this one are in the index, or were never meant for it
+        self._embedded = table.base  # rows before this one are in the index, or were never meant for it
 
     def apply(self, events: Sequence[PostEvent], now_ms: int | None = None) -> list[Refusal]:
         """Apply events in their order; return those refused. Deleted posts leave the index, expired ones everything.
