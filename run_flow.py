@@ -172,6 +172,7 @@ def replay(
     verify: Annotated[
         bool, typer.Option(help="replay with 1, 2, 4 and N instances and compare the feeds byte by byte")
     ] = False,
+    start: Annotated[str, typer.Option("--from", help="answer requests from this time on only: ms or ISO 8601")] = "",
     show: Annotated[int, typer.Option(help="feeds to print at the end")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -185,7 +186,8 @@ def replay(
 
     with refusals():
         parameters = parameters_from(file, assignments)
-        what = Replay(log, out, checkpoint_path(checkpoint), parameters)
+        start_ms = time_ms(start) if start else 0
+        what = Replay(log, out, checkpoint_path(checkpoint), parameters, answer_from_ms=start_ms)
         if verify:
             verified(many.verify(what, sorted({1, 2, 4, instances}), errors), as_json)
             return

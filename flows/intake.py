@@ -21,13 +21,14 @@ class Intake:
     """The work of the steps that change the state; `events` counts what was taken.
 
     `clock_ms` is the time by which posts expire: the median of the latest events' times, so that one event with a wrong
-    clock neither expires the posts of others nor holds anything back.
+    clock neither expires the posts of others nor holds anything back. Requests before `answer_from_ms` are passed over.
     """
 
-    def __init__(self, state: State, parameters: Parameters, ownership: Ownership) -> None:
+    def __init__(self, state: State, parameters: Parameters, ownership: Ownership, answer_from_ms: int = 0) -> None:
         self.state = state
         self.parameters = parameters
         self.ownership = ownership
+        self.answer_from_ms = answer_from_ms
         self.events = 0
         self.clock_ms = 0
         self._latest_ms: deque[int] = deque(maxlen=CLOCK_EVENTS)
@@ -70,5 +71,6 @@ class Intake:
         return new[late]
 
     def update_viewers(self, poll: Poll) -> Iterable[Query]:
-        """Apply a poll's engagements and graph changes; hydrate its requests."""
-        return self.state.viewers.apply(poll.actions, poll.graph, poll.requests)
+        """Apply a poll's engagements and graph changes; hydrate the requests that are to be answered."""
+        requests = [request for request in poll.requests if request.event.at >= self.answer_from_ms]
+        return self.state.viewers.apply(poll.actions, poll.graph, requests)

@@ -62,7 +62,10 @@ class Summary(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What to replay, with what, and where to. `at_max` is the latest event time accepted, ms, for all instances."""
+    """What to replay, with what, and where to. Requests before `answer_from_ms` are passed over.
+
+    `at_max` is the latest event time accepted, in milliseconds, the same for all instances.
+    """
 
     log: Path
     out: Path
@@ -70,6 +73,7 @@ class Replay:
     parameters: Parameters
     ownership: Ownership = field(default_factory=Ownership)
     threads: int = min(2, os.cpu_count() or 1)
+    answer_from_ms: int = 0
     at_max: int = field(default_factory=latest_accepted_ms)
 
 
@@ -146,7 +150,7 @@ def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> 
     phoenix.warm_up(what.parameters.selection.candidates_max)
     state = MemoryState(what.parameters, live_posts(what.parameters, phoenix))
     ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
-    job = ForYou(Intake(state, what.parameters, what.ownership), phoenix, ranker)
+    job = ForYou(Intake(state, what.parameters, what.ownership, what.answer_from_ms), phoenix, ranker)
     with Outputs(what.out, offsets=what.ownership.instances > 1) as outputs:
         source = PollSource(_told(polls_of(reader, at_max=what.at_max), reader, progress), ranker.ready)
         # Every instance refuses the same lines; the first one writes them down.

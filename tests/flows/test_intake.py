@@ -8,7 +8,7 @@ from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from operators.state import MemoryState, live_posts
 from schemas.codec import encode
-from schemas.events import Engagement, Event, Follow, PostCreated
+from schemas.events import Engagement, Event, FeedRequest, Follow, PostCreated
 from schemas.polls import RawPoll
 
 NOW_MS = 1_770_000_000_000
@@ -74,3 +74,10 @@ def test_events_on_a_topic_of_others_are_refused() -> None:
         (1, "$.kind", "belongs to topic graph, not posts")
     ]
     assert poll.events == 1
+
+
+def test_requests_before_the_first_to_answer_are_passed_over() -> None:
+    job = Intake(MemoryState(DEFAULTS, live_posts(DEFAULTS)), DEFAULTS, Ownership(), answer_from_ms=NOW_MS)
+    made = [FeedRequest(at=NOW_MS + gap, request=gap + 2, viewer=1) for gap in (-1, 0, 1)]
+    raw = RawPoll([encode(one) for one in made], [""] * 3, [0] * 3, [1, 2, 3], 0.0, 2**53)
+    assert [query.at_ms for query in job.update_viewers(job.decode(raw))] == [NOW_MS, NOW_MS + 1]
