@@ -185,20 +185,8 @@ def ranking_quality(
     if not first:
         raise ParameterRefused(f"{log} says of nothing that it was served after that time")
     found: Evaluation = evaluate_model(phoenix, chain(first, padded))
-    table = [
-        ActionQuality(
-            action=one.action,
-            rows=one.rows,
-            happened=one.happened,
-            auc=one.auc,
-            viewer_auc=one.viewer_auc,
-            log_loss=one.log_loss,
-            predicted=one.predicted,
-            observed=one.observed,
-        )
-        for one in found.actions
-        if one.happened
-    ]
+    names = ActionQuality.__struct_fields__
+    table = [ActionQuality(*(getattr(one, name) for name in names)) for one in found.actions if one.happened]
     return RankingQuality(
         phoenix.version, found.rows, table, found.dwell_mean_error_s, found.dwell_predicted_s, found.dwell_observed_s
     )
