@@ -194,8 +194,8 @@ def replay(
         if instances > 1:
             summary = many.replay_instances(what, instances, errors)
         else:
-            with bar(f"replaying {log.name}", quiet=as_json) as progress:
-                summary = run_one(what, progress)
+            with bar("compiling", as_json) as warming, bar(f"replaying {log.name}", as_json) as progress:
+                summary = run_one(what, progress, warming)
     if as_json:
         print_json(summary)
         return

@@ -140,14 +140,18 @@ class Outputs:
             total.kept += stage.kept
 
 
-def replay(what: Replay, progress: Callable[[int, int], None] | None = None) -> Summary:
+Told = Callable[[int, int], None]
+
+
+def replay(what: Replay, progress: Told | None = None, warming: Told | None = None) -> Summary:
     """Replay a log as one instance; return what happened, which also lies beside the feeds in `out`.
 
-    `progress` is told the bytes read and the bytes of the log. Raises LogRefused and CheckpointRefused.
+    `progress` is told the bytes read and the bytes of the log, `warming` the shapes compiled and all of them, before
+    the first event is read. Raises LogRefused and CheckpointRefused.
     """
     reader = LogReader(what.log)
     phoenix = Phoenix.load(what.checkpoint)
-    phoenix.warm_up(what.parameters.selection.candidates_max)
+    phoenix.warm_up(what.parameters.selection.candidates_max, warming)
     state = MemoryState(what.parameters, live_posts(what.parameters, phoenix))
     ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
     job = ForYou(Intake(state, what.parameters, what.ownership, what.answer_from_ms), phoenix, ranker)
@@ -170,9 +174,7 @@ def _ignore(_letters: list[DeadLetter]) -> None:
     return
 
 
-def _told(
-    polls: Iterator[RawPoll], reader: LogReader, progress: Callable[[int, int], None] | None
-) -> Iterator[RawPoll]:
+def _told(polls: Iterator[RawPoll], reader: LogReader, progress: Told | None) -> Iterator[RawPoll]:
     for poll in polls:
         if progress is not None:
             progress(reader.bytes_read, reader.bytes_total)
