@@ -58,7 +58,7 @@ docs: $(READY) ## write the generated documents and JSON Schemas anew
 
 requirements: $(READY) ## pin the requirements anew, with hashes, for Python 3.11 and 3.12 (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
-		--no-emit-index-url --no-annotate --no-header --quiet --upgrade --output-file requirements.txt
+		--no-annotate --no-header --quiet --upgrade --output-file requirements.txt
 
 clean: ## remove what was made, the virtual environment too
 	rm -rf $(VENV) $(OUT)
