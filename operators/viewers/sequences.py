@@ -20,6 +20,8 @@ SURFACE_SHIFT = 24  # the 19 action bits leave the top byte of the word free for
 ACTION_BITS = (1 << SURFACE_SHIFT) - 1
 NO_TERMS = 4
 SLOTS_FIRST = 64
+# Up to so many actions are taken one by one: the sixty column operations of a batch cost as much as about these.
+ONE_BY_ONE = 8
 
 
 class Actions(NamedTuple):
@@ -67,6 +69,10 @@ class ActionSequences:
         if not len(actions.slot):
             return
         self._grow(int(actions.slot.max()) + 1)
+        if len(actions.slot) <= ONE_BY_ONE:
+            for row in zip(*actions, strict=True):
+                self._append_one(*row)
+            return
         edges = np.flatnonzero(np.diff(actions.undo)) + 1
         for first, last in zip([0, *edges], [*edges, len(actions.slot)], strict=True):
             run = actions.take(slice(first, last))
@@ -103,6 +109,42 @@ class ActionSequences:
                 wider = np.zeros((room, *column.shape[1:]), column.dtype)
                 wider[:have] = column
                 setattr(self, name, wider)
+
+    def _append_one(
+        self,
+        slot: np.int64,
+        post: np.uint64,
+        author: np.uint64,
+        terms: npt.NDArray[np.uint16],
+        action: np.uint8,
+        undo: np.bool_,
+        dwell_s: np.float32,
+        surface: np.uint8,
+        at_ms: np.int64,
+    ) -> None:
+        """Take one action: the same as `_undo` and `_add` for one row, without what columns cost before their first."""
+        bit, at_s = 1 << int(action), int(at_ms) // 1000
+        mine = np.flatnonzero((self._post[slot] == post) & (self._actions[slot] != 0))
+        if undo:
+            self._actions[slot, mine] &= np.uint32(~bit & 0xFFFFFFFF)
+            return
+        word = np.uint32(bit | int(surface) << SURFACE_SHIFT)
+        if len(mine):
+            newest = mine[np.argmax(self._at_s[slot, mine])]
+            if abs(int(self._at_s[slot, newest]) - at_s) <= self.window_s:
+                self._actions[slot, newest] = (self._actions[slot, newest] & np.uint32(ACTION_BITS)) | word
+                self._dwell_s[slot, newest] = max(self._dwell_s[slot, newest], np.float16(dwell_s))
+                self._at_s[slot, newest] = max(int(self._at_s[slot, newest]), at_s)
+                return
+        place = int(self._count[slot]) % self.groups_max
+        self._count[slot] += 1
+        self._post[slot, place] = post
+        known = self._authors.handle_of(int(author))
+        self._author[slot, place] = known or self._authors.handles(np.array([author], np.uint64))[0]
+        self._terms[slot, place] = terms
+        self._actions[slot, place] = word
+        self._dwell_s[slot, place] = np.float16(dwell_s)
+        self._at_s[slot, place] = at_s
 
     def _undo(self, run: Actions) -> None:
         """Take single actions back from every group of their post that is still kept."""
