@@ -6,7 +6,8 @@ the fastest of a NumPy product over chunks with a running threshold, one whole p
 is against exact scores of the original f32 vectors.
 
 `popular` and `niche` have 2,000 topics with power-law sizes; a viewer blends three, drawn by size or evenly. `low_rank`
-has axes of falling width, as trained embeddings do; `gaussian` has no structure, the worst case.
+has axes of falling width; `gaussian` has no structure, the worst case. `trained` are vectors of the demo's model, of 64
+dimensions: its authors and the content of its posts put together anew a million times, and its viewers.
 """
 
 import argparse
@@ -14,14 +15,27 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 
 import faiss
 import numpy as np
 import numpy.typing as npt
 
+from flows.intake import Intake
+from infra.logs.reader import LogReader
+from infra.polls import polls_of
+from infra.world import PRESETS, simulate
+from models.inputs import Context
+from models.phoenix import Phoenix
+from operators.decode import Ownership
+from operators.parameters import DEFAULTS
 from operators.posts.index import CandidateIndex
+from operators.state import MemoryState, live_posts
+from run_flow import checkpoint_path
+from schemas.actions import SURFACE_HOME
 
 Matrix = npt.NDArray[np.float32]
 
@@ -29,7 +43,7 @@ DIMENSIONS = 128
 RESULTS = 1_000
 TOPICS = 2_000
 NOISE = 0.6  # length of what a post strays from its topic, of unit length
-CASES = ("popular", "niche", "low_rank", "gaussian")
+CASES = ("popular", "niche", "low_rank", "gaussian", "trained")
 QUERIES = 24
 FOREVER_MS = 2**62
 CHUNK = 16_384
@@ -43,6 +57,8 @@ def unit(vectors: Matrix) -> Matrix:
 
 def made(case: str, posts: int) -> tuple[Matrix, Matrix]:
     """Return posts float32[n,d] and viewers float32[q,d] of one case, seeded."""
+    if case == "trained":
+        return trained(posts)
     generator = np.random.default_rng(7)
     normal = generator.standard_normal
     if case in {"gaussian", "low_rank"}:
@@ -58,6 +74,25 @@ def made(case: str, posts: int) -> tuple[Matrix, Matrix]:
     liked = generator.choice(TOPICS, (QUERIES, 3), p=sizes if case == "popular" else None)
     shares = generator.dirichlet(np.ones(3), QUERIES).astype(np.float32)
     return vectors, unit((topics[liked] * shares[..., None]).sum(axis=1))
+
+
+def trained(posts: int) -> tuple[Matrix, Matrix]:
+    """Return vectors of the demo world's posts and viewers as its model gives them, float32[n,64] and float32[q,64]."""
+    intake = Intake(MemoryState(DEFAULTS, live_posts(DEFAULTS)), DEFAULTS, Ownership())
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log.jsonl"
+        simulate(log, PRESETS["demo"])
+        for raw in polls_of(LogReader(log)):
+            for poll in intake.update_posts(intake.decode(raw)):
+                intake.update_viewers(poll)
+    phoenix = Phoenix.load(checkpoint_path("demo"))
+    table, sequences = intake.state.posts.table, intake.state.viewers.sequences
+    own = table.gather(np.arange(table.base, table.end))
+    generator = np.random.default_rng(7)
+    by, about = generator.integers(0, len(own.key), (2, posts))
+    vectors = phoenix.embed_posts(np.arange(1, posts + 1, dtype=np.uint64), own.author[by], own.terms[about])
+    contexts = [Context(0, sequences.of(slot), table.clock_ms, SURFACE_HOME) for slot in range(1, QUERIES + 1)]
+    return vectors, np.array([phoenix.embed_viewer(context) for context in contexts])
 
 
 def by_chunks(vectors: Matrix, query: Matrix) -> npt.NDArray[np.int64]:
@@ -99,7 +134,7 @@ def timed(work: Callable[[], object], times: list[float]) -> object:
 def searched(case: str, posts: int, rounds: int) -> tuple[dict[str, object], CandidateIndex, Matrix]:
     """Return one case's figures, the filled index and the viewers."""
     vectors, viewers = made(case, posts)
-    index = CandidateIndex(DIMENSIONS)
+    index = CandidateIndex(vectors.shape[1])
     adds: list[float] = []
     for start in range(0, posts, 256):
         rows = np.arange(start, min(start + 256, posts))
@@ -109,7 +144,7 @@ def searched(case: str, posts: int, rounds: int) -> tuple[dict[str, object], Can
     for row in removed:
         timed(lambda row=row: index.remove(np.array([row])), removals)  # type: ignore[misc]
     vectors[removed] = 0  # a removed post scores 0 on the exact side, far below the best
-    flat = faiss.IndexFlatIP(DIMENSIONS)
+    flat = faiss.IndexFlatIP(vectors.shape[1])
     flat.add(vectors)
     ways: dict[str, Callable[[Matrix], object]] = {
         "index": lambda query: index.search(query, RESULTS, FOREVER_MS, 0)[0],
