@@ -27,13 +27,6 @@ class Latencies:
         counts[min(bucket, BUCKETS - 1)] += 1
         self._sums_s[stage] += duration_s
 
-    def merge(self, other: "Latencies") -> None:
-        """Add another's counts."""
-        for stage, counts in other._counts.items():
-            mine = self._counts.setdefault(stage, np.zeros(BUCKETS, np.int64))
-            mine += counts
-            self._sums_s[stage] = self._sums_s.get(stage, 0.0) + other._sums_s[stage]
-
     def table(self) -> list[dict[str, float | str]]:
         """Return one row a stage, in the order first seen: count, total seconds, p50, p90 and p99 in milliseconds."""
         return [

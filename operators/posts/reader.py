@@ -8,7 +8,7 @@ import numpy as np
 from operators.keys import Keys, Mask
 from operators.posts.columns import CAPACITY_MIN, DELETED, REPOST, Authors, Columns, Rows, Terms, Words
 from operators.posts.key_index import KeyIndex
-from operators.posts.records import Posts, Related
+from operators.posts.records import Posts
 from operators.posts.waiting import Labels, Tombstones
 from operators.text import Places, Tokens, contains_phrase
 from schemas.ids import STRING_KEY_BIT, Id
@@ -86,15 +86,6 @@ class PostReader:
                 column[away] = 0
         return Posts(row=rows, author=author, **taken)
 
-    def related(self, posts: Posts) -> Related:
-        """Return the rows of what posts refer to."""
-        return Related(
-            parent=self.rows_of(posts.reply_to),
-            conversation=self.rows_of(posts.conversation),
-            reposted=self.rows_of(posts.repost_of),
-            quoted=self.rows_of(posts.quote_of),
-        )
-
     def resolve(self, keys: Keys) -> tuple[Keys, Terms]:
         """Return authors uint64[n] and terms uint16[n,4] of posts, 0 where unknown; deleted ones still resolve."""
         rows = self.rows_of(keys)
@@ -138,16 +129,6 @@ class PostReader:
         start = int(self._words.places(self.columns.words_at[slot])) + int(self.columns.words[slot])
         spelled = self._words.arena[start : start + 16].tobytes()
         return spelled[: int(self.columns.id_bytes[slot])].decode()
-
-    def of(self, keys: Keys) -> list[Id]:
-        """Return the ids of posts and authors; raises KeyError for text of neither a live post nor its author."""
-        ids = []
-        for key in keys.tolist():
-            identity = self.original_id(key)
-            if identity is None:
-                raise KeyError(f"no live post or author with the key {key}")
-            ids.append(identity)
-        return ids
 
     def memory_bytes(self) -> int:
         """Return the bytes of everything kept for the posts: columns, index, words, authors, tombstones, labels."""

@@ -52,13 +52,3 @@ class Posts:
     video_ms: npt.NDArray[np.int32]
     terms: Terms
     labels: npt.NDArray[np.uint16]
-
-
-@dataclass(frozen=True, slots=True)
-class Related:
-    """Rows of the posts that some posts refer to, int64[n] each, -1 where there is none or it is not in the table."""
-
-    parent: Rows
-    conversation: Rows
-    reposted: Rows
-    quoted: Rows
