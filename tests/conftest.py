@@ -14,6 +14,8 @@ from models.config import DEMO, PhoenixConfig
 from models.phoenix import Phoenix
 from tests.acceptance.playing import Player, with_switches
 
+pytest_plugins = ("tests.kafka_broker",)
+
 # As small as the rules for shapes allow: a model that compiles in seconds and ranks in a millisecond.
 TINY = msgspec.structs.replace(
     DEMO,

@@ -1,0 +1,63 @@
+"""Pytest's plugin for tests that need Kafka: one broker for the whole session, and topic names nobody else uses."""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from infra.kafka.broker import Broker, start_broker
+
+_broker: Broker | None = None
+_passed_over: list[str] = []
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """Return the session's broker, whichever kind could be had; `real_broker` where the mock won't do."""
+    global _broker
+    _broker, passed_over = start_broker(tmp_path_factory.mktemp("kafka"))
+    _passed_over.extend(passed_over)
+    with _broker:
+        yield _broker
+
+
+@pytest.fixture
+def real_broker(broker: Broker) -> Broker:
+    """Return the broker, Apache Kafka; the test is skipped on the mock, which has no topics' administration."""
+    if not broker.real:
+        pytest.skip(f"needs Apache Kafka; librdkafka's mock stands in for it: {'; '.join(_passed_over)}")
+    return broker
+
+
+@pytest.fixture
+def stoppable_broker(real_broker: Broker) -> Iterator[Broker]:
+    """Return a broker to stop and kill; it runs again after the test. Skipped where the broker isn't ours."""
+    if not real_broker.ours:
+        pytest.skip(f"needs a broker that may be stopped; {real_broker.address} is not ours")
+    yield real_broker
+    real_broker.start()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Return a prefix for topics, of this test alone; also on a broker that outlives the session."""
+    return f"test-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}."
+
+
+@pytest.fixture
+def topic_name(prefix: str) -> Callable[[str], str]:
+    """Return a function that gives a topic's name for this test."""
+    return lambda name: prefix + name
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which broker the tests ran against, and loudly where it was the mock."""
+    if _broker is None:
+        return
+    terminalreporter.write_line(f"Kafka: {_broker.kind} at {_broker.address}")
+    if not _broker.real:
+        terminalreporter.write_line(
+            f"WARNING: NOT Apache Kafka but librdkafka's mock: {'; '.join(_passed_over)}", red=True, bold=True
+        )
