@@ -45,6 +45,9 @@ SETTINGS: Final[dict[str, str]] = {
     "transaction.state.log.min.isr": "1",
     "transaction.state.log.num.partitions": "1",
     "group.initial.rebalance.delay.ms": "0",  # nobody else will join
+    # After a kill the node is let in again once its last session is over: 9 s by default, of which a start waits all.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
     "auto.create.topics.enable": "false",  # a mistyped name is an error, not a topic
     # 10 MiB are mapped for each index of each partition by default; hundreds of small partitions need none of it.
     "log.index.size.max.bytes": "1048576",

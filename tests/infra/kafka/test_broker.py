@@ -38,7 +38,7 @@ def written_and_read(address: str, topic: str, values: list[bytes]) -> list[byte
         _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=10)
         read: list[bytes | None] = []
         while len(read) < end:
-            read += [message.value() for message in consumer.consume(100, timeout=1)]
+            read += [message.value() for message in consumer.consume(100, timeout=0.1)]
         return read
     finally:
         consumer.close()
