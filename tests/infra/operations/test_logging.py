@@ -24,7 +24,6 @@ def as_before() -> Iterator[None]:
     """Leave logging as it was."""
     root, own = logging.getLogger(), logging.getLogger("foryou")
     levels, handlers = (root.level, own.level), list(root.handlers)
-    root.handlers = []  # pytest's own does not bear what ours must
     yield
     root.setLevel(levels[0])
     own.setLevel(levels[1])
@@ -62,6 +61,7 @@ def test_levels_hold_and_configuring_again_replaces() -> None:
 
 def test_libraries_are_heard_from_warning_on() -> None:
     stream = io.StringIO()
+    logging.getLogger().handlers = []  # pytest's own does not bear what ours must
     configure_logging(level="debug", stream=stream)
     logging.getLogger("library").info("chatter")
     logging.getLogger("library").warning("broken: %s", 7)
