@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from flows.terminal import console, rows_table
+from operators.keys import partitions_of
 from operators.parameters import DEFAULTS
 from operators.posts.live import LivePosts
 from operators.state import live_posts
 from operators.viewers.sequences import NO_TERMS, Actions
-from operators.viewers.viewers import Viewers
+from operators.viewers.viewers import PARTITIONS, Viewers
 from schemas.events import PostCreated
 
 NOW_MS = 1_770_000_000_000
@@ -61,7 +62,7 @@ def _viewers(count: int) -> Viewers:
             surface=np.ones(count, np.uint8),
             at_ms=np.full(count, NOW_MS + group * 1000, np.int64),
         )
-        viewers.apply(actions, (), ())
+        viewers.apply(actions, partitions_of(keys.view(np.uint64), PARTITIONS), (), ())
     return viewers
 
 

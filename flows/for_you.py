@@ -25,8 +25,8 @@ from operators.pipeline.filters import PRE_SCORING
 from operators.pipeline.runner import Accounting, run_filters
 from operators.pipeline.sources import gather
 from operators.ranking import Ranker, RankLogic
-from operators.slate import Ranked, make_feed
-from operators.viewers.query import Query
+from operators.slate import Ranked, make_feed, shed_feed
+from operators.viewers.query import Query, Request
 from schemas.events import Served
 from schemas.feeds import DeadLetter, Feed
 from schemas.polls import RawPoll
@@ -42,11 +42,11 @@ class Sinks:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A feed, what was served with it, the place of its request in its topic, and the seconds each stage took."""
+    """A feed, what was served with it (None where nothing could be), its request, and the seconds each stage took."""
 
     feed: Feed
-    served: Served
-    offset: int
+    served: Served | None
+    request: Request
     durations_s: dict[str, float]
 
 
@@ -86,7 +86,7 @@ class ForYou:
         accounting = Accounting(explain=query.request.event.explain)
         accounting.timed("queue", time.perf_counter() - query.request.read_at_s)
         with accounting.timing("candidates"):
-            table = gather(query, self.state.posts, self.phoenix, accounting)
+            table = gather(query, self.state.posts, self.phoenix, accounting, query.is_late())
         return Hydrated(query, table, accounting)
 
     def filter(self, hydrated: Hydrated) -> Hydrated:
@@ -96,16 +96,24 @@ class ForYou:
         return hydrated
 
     def rank(self, hydrated: Hydrated) -> None:
-        """Hand candidates to the ranker's threads."""
-        self.ranker.submit(hydrated.query, hydrated.table, hydrated.accounting, self.state.posts.table)
+        """Hand candidates to the ranker's threads; what needs no model only keeps its place in the order."""
+        query, names = hydrated.query, self.state.posts.table
+        if query.request.shed:
+            version = self.phoenix.version
+            self.ranker.pass_by(Ranked(query, hydrated.table, None, hydrated.accounting, names, version))
+        else:
+            self.ranker.submit(query, hydrated.table, hydrated.accounting, names)
 
     def slate(self, ranked: Ranked) -> Answer:
         """Make the feed, and remember it as served."""
         query, accounting = ranked.query, ranked.accounting
-        with accounting.timing("slate"):
-            feed, served = make_feed(ranked, self.state.viewers)
+        if query.request.shed:
+            feed, served = shed_feed(ranked)
+        else:
+            with accounting.timing("slate"):
+                feed, served = make_feed(ranked, self.state.viewers)
         accounting.timed("request", time.perf_counter() - query.request.read_at_s)
-        return Answer(feed, served, query.request.origin.offset, accounting.durations_s)
+        return Answer(feed, served, query.request, accounting.durations_s)
 
 
 def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:

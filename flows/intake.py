@@ -1,16 +1,17 @@
 """The intake: from polls to the state of posts and viewers, and to queries. Feeds and training examples share it."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median_low
 
 import numpy as np
 import numpy.typing as npt
 
 from operators.decode import CLOCK_EVENTS, Ownership, Poll, dead_letter, decode
+from operators.keys import Keys
 from operators.parameters import Parameters
 from operators.state import State
-from operators.viewers.query import Query
+from operators.viewers.query import Query, Request
 from schemas.codec import Refused
 from schemas.events import PostCreated
 from schemas.ids import key_of
@@ -21,14 +22,23 @@ class Intake:
     """The work of the steps that change the state; `events` counts what was taken.
 
     `clock_ms` is the time by which posts expire: the median of the latest events' times, so that one event with a wrong
-    clock neither expires the posts of others nor holds anything back. Requests before `answer_from_ms` are passed over.
+    clock neither expires the posts of others nor holds anything back. Requests before `answer_from_ms` are passed over;
+    those for which `answered` knows the posts of a feed have been answered by a process before this one.
     """
 
-    def __init__(self, state: State, parameters: Parameters, ownership: Ownership, answer_from_ms: int = 0) -> None:
+    def __init__(
+        self,
+        state: State,
+        parameters: Parameters,
+        ownership: Ownership,
+        answer_from_ms: int = 0,
+        answered: Callable[[Request], Keys | None] | None = None,
+    ) -> None:
         self.state = state
         self.parameters = parameters
         self.ownership = ownership
         self.answer_from_ms = answer_from_ms
+        self._answered = answered
         self.events = 0
         self.clock_ms = 0
         self._latest_ms: deque[int] = deque(maxlen=CLOCK_EVENTS)
@@ -73,4 +83,14 @@ class Intake:
     def update_viewers(self, poll: Poll) -> Iterable[Query]:
         """Apply a poll's engagements and graph changes; hydrate the requests that are to be answered."""
         requests = [request for request in poll.requests if request.event.at >= self.answer_from_ms]
-        return self.state.viewers.apply(poll.actions, poll.graph, requests)
+        if self._answered is not None:
+            requests = [request for request in requests if not self._remembered(request, self._answered(request))]
+        return self.state.viewers.apply(poll.actions, poll.action_partitions, poll.graph, requests)
+
+    def _remembered(self, request: Request, posts: Keys | None) -> bool:
+        """Take what an answered request leaves behind, and return whether it is one; `posts` are those of its feed."""
+        if posts is None:
+            return False
+        self.state.viewers.remember_seen(request)
+        self.state.viewers.remember_served(request, posts)
+        return True

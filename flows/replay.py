@@ -112,9 +112,10 @@ class Outputs:
     def answers(self, answers: list[Answer]) -> None:
         """Write feeds and served posts."""
         for answer in answers:
-            mark = b"%d\t" % answer.offset if self._offsets else b""
+            mark = b"%d\t" % answer.request.origin.offset if self._offsets else b""
             self._feeds.write(mark + encode(answer.feed) + b"\n")
-            self._served.write(mark + encode(answer.served) + b"\n")
+            if answer.served is not None:
+                self._served.write(mark + encode(answer.served) + b"\n")
             self._sum_up(answer.feed)
             for stage, duration_s in answer.durations_s.items():
                 self._latencies.observe(stage, duration_s)

@@ -33,6 +33,7 @@ from schemas.events import (
 )
 from schemas.feeds import DeadLetter
 from schemas.ids import key_of, partition_of
+from schemas.message_keys import message_key, partition_of_id
 from schemas.polls import RawPoll
 
 POST_EVENTS: Final = (PostCreated, PostDeleted, PostLabelled)
@@ -56,24 +57,30 @@ class Ownership:
                 "counts from 0, and no more instances than partitions"
             )
 
-    def owns(self, viewer: int) -> bool:
-        """Return whether this instance owns the viewer with this key."""
-        return partition_of(viewer, self.partitions) % self.instances == self.instance
+    def owns(self, partition: int) -> bool:
+        """Return whether this instance owns a viewer partition."""
+        return partition % self.instances == self.instance
+
+    @property
+    def owned(self) -> range:
+        """The viewer partitions of this instance."""
+        return range(self.instance, self.partitions, self.instances)
 
 
 @dataclass(slots=True)
 class Poll:
     """A decoded poll.
 
-    `action_places` and `post_places` say where in the poll its actions and post events stood; `post_origins` where they
-    came from; `served` is what a recorded log says was shown, which training reads
-    and a feed does not; `latest_ms` are the times of the last few events.
+    `action_places` and `post_places` say where in the poll its actions and post events stood, `action_partitions` the
+    partitions of their viewers, `post_origins` where post events came from; `served` is what a recorded log says was
+    shown, which training reads and a feed does not; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
     post_origins: list[Origin] = field(default_factory=list)
     actions: Actions | None = None
     action_places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    action_partitions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     post_places: list[int] = field(default_factory=list)
     graph: list[GraphChange] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
@@ -91,14 +98,10 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
         decoded[index] = Refused(reason)
     if not TOPICS_SET.isdisjoint(raw.topics):
         _refuse_strays(decoded, raw.topics)
-    # Engagements are most of what comes: they go through in bulk, the rest one by one.
-    engagements = [event for event in decoded if type(event) is Engagement]
-    poll.events = len(engagements)
-    if engagements:
-        places = [place for place, event in enumerate(decoded) if type(event) is Engagement]
-        actions = _columns(engagements)
-        owned = _owned(actions, ownership)
-        poll.actions, poll.action_places = actions.take(owned), np.array(places, np.int64)[owned]
+    if raw.keys is not None:
+        _refuse_wrong_keys(decoded, raw.keys)
+    _refuse_nobody(decoded)
+    _take_engagements(poll, decoded, raw, ownership)
     for index, event in enumerate(decoded):
         if isinstance(event, Engagement):
             continue
@@ -111,14 +114,32 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             poll.post_origins.append(_origin(raw, index))
             poll.post_places.append(index)
         elif isinstance(event, FeedRequest):
-            _take_request(poll, event, _origin(raw, index), raw.read_at_s, parameters, ownership)
+            _take_request(poll, event, raw, index, parameters, ownership)
         elif isinstance(event, Served):
             poll.served.append(event)
         else:
-            poll.graph += _owned_sides(event, ownership)
+            poll.graph += _owned_sides(event, raw, index, ownership)
     last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))
     poll.latest_ms = list(islice(last, CLOCK_EVENTS))[::-1]
     return poll
+
+
+def _take_engagements(poll: Poll, decoded: list[Event | Refused], raw: RawPoll, ownership: Ownership) -> None:
+    """Take the engagements of owned viewers: most of what comes, so they go through in bulk, the rest one by one."""
+    engagements = [event for event in decoded if type(event) is Engagement]
+    if not engagements:
+        return
+    poll.events = len(engagements)
+    places = np.array([place for place, event in enumerate(decoded) if type(event) is Engagement], np.int64)
+    actions = _columns(engagements)
+    if raw.keys is None:
+        partitions = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
+    else:
+        partitions = np.array(raw.partitions, np.int64)[places]
+    owned: npt.NDArray[np.intp] | slice = slice(None)
+    if ownership.instances > 1:
+        owned = np.flatnonzero(partitions % ownership.instances == ownership.instance)
+    poll.actions, poll.action_places, poll.action_partitions = actions.take(owned), places[owned], partitions[owned]
 
 
 def _refuse_strays(decoded: list[Event | Refused], topics: Sequence[str]) -> None:
@@ -128,29 +149,50 @@ def _refuse_strays(decoded: list[Event | Refused], topics: Sequence[str]) -> Non
             decoded[index] = Refused(f"belongs to topic {TOPIC_OF[type(event)]}, not {topic}", "$.kind")
 
 
+def _refuse_nobody(decoded: list[Event | Refused]) -> None:
+    """Refuse what viewer 0 is said to do: 0 stands for nobody."""
+    for index, event in enumerate(decoded):
+        if getattr(event, "viewer", 1) == 0:
+            decoded[index] = Refused("viewer 0 is nobody", "$.viewer")
+
+
+def _refuse_wrong_keys(decoded: list[Event | Refused], keys: Sequence[bytes | None]) -> None:
+    """Refuse events whose message had another key: the key has decided on the partition, and so on the instance."""
+    for index, (event, key) in enumerate(zip(decoded, keys, strict=True)):
+        if isinstance(event, (Refused, *POST_EVENTS)) or key == message_key(event):
+            continue
+        decoded[index] = Refused(f"the message's key must be {message_key(event).decode()}", "$.viewer")
+
+
 def dead_letter(origin: Origin, refused: Refused) -> DeadLetter:
     """Return the dead letter of an input."""
     return DeadLetter(origin.topic, origin.partition, origin.offset, refused.reason, refused.path, origin.raw)
 
 
 def _origin(raw: RawPoll, index: int) -> Origin:
-    return Origin(raw.topics[index], raw.partitions[index], raw.offsets[index], raw.raw[index])
+    return Origin(
+        raw.topics[index], raw.partitions[index], raw.offsets[index], raw.raw[index], raw.headers.get(index, ())
+    )
 
 
 def _take_request(
-    poll: Poll, event: FeedRequest, origin: Origin, read_at_s: float, parameters: Parameters, ownership: Ownership
+    poll: Poll, event: FeedRequest, raw: RawPoll, index: int, parameters: Parameters, ownership: Ownership
 ) -> None:
-    viewer = key_of(event.viewer)
-    if viewer == 0:
-        poll.dead_letters.append(dead_letter(origin, Refused("viewer 0 is nobody", "$.viewer")))
-        return
+    viewer, origin = key_of(event.viewer), _origin(raw, index)
     try:
         resolved = for_request(parameters, event.parameters)
     except ParameterRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return
-    if ownership.owns(viewer):
-        poll.requests.append(Request(event, viewer, resolved, origin, read_at_s))
+    partition = partition_of(viewer, ownership.partitions) if raw.keys is None else raw.partitions[index]
+    if not ownership.owns(partition):
+        return
+    published_ms = raw.published_ms.get(index, 0)
+    deadline_ms = published_ms + resolved.serving.deadline_ms if published_ms and resolved.serving.deadline_ms else 0
+    shed = index in raw.shed
+    poll.requests.append(
+        Request(event, viewer, resolved, origin, raw.read_at_s, partition, published_ms, deadline_ms, shed)
+    )
 
 
 def _columns(engagements: list[Engagement]) -> Actions:
@@ -169,19 +211,17 @@ def _columns(engagements: list[Engagement]) -> Actions:
     )
 
 
-def _owned(actions: Actions, ownership: Ownership) -> npt.NDArray[np.intp] | slice:
-    """Return which actions are of viewers that this instance owns."""
-    if ownership.instances == 1:
-        return slice(None)
-    partition = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
-    return np.flatnonzero(partition % ownership.instances == ownership.instance)
-
-
-def _owned_sides(event: GraphEvent, ownership: Ownership) -> list[GraphChange]:
+def _owned_sides(event: GraphEvent, raw: RawPoll, index: int, ownership: Ownership) -> list[GraphChange]:
     """Return a change as the viewers of this instance see it: as their own, and as made about them."""
-    sides: list[GraphChange] = []
-    if ownership.owns(key_of(event.viewer)):
-        sides.append((event, False))
-    if isinstance(event, Follow | Block) and ownership.owns(key_of(event.author)):
-        sides.append((event, True))
+    partitions, sides = ownership.partitions, []
+    computed = raw.keys is None
+    own = partition_of(key_of(event.viewer), partitions) if computed else raw.partitions[index]
+    if ownership.owns(own):
+        sides.append((event, False, own))
+    if isinstance(event, Follow | Block):
+        other = (
+            partition_of(key_of(event.author), partitions) if computed else partition_of_id(event.author, partitions)
+        )
+        if ownership.owns(other):
+            sides.append((event, True, other))
     return sides

@@ -29,10 +29,6 @@ class Interner:
         """Return the handle of a key, 0 where it has none."""
         return max(self._index.find_one(key), 0)
 
-    def known(self) -> Keys:
-        """Return the keys that have a handle, in the order of their handles."""
-        return self._keys[1 : len(self._index) + 1]
-
     def handles(self, keys: Keys) -> npt.NDArray[np.int32]:
         """Return the handle of each key, int32[n]; new keys get new handles."""
         found = self._index.find(keys)

@@ -144,6 +144,14 @@ class Selection(Struct, frozen=True, forbid_unknown_fields=True):
     result_size: Annotated[int, _meta("posts in a feed", "1.5", ge=1, le=200)] = 35
 
 
+class Serving(Struct, frozen=True, forbid_unknown_fields=True):
+    """How long a request may take, where requests come from Kafka; a recorded log knows no hurry."""
+
+    deadline_ms: Annotated[
+        int, _meta("a request published longer ago is answered without the model; 0 is never", "4", ge=0)
+    ] = 1200
+
+
 class Visibility(Struct, frozen=True, forbid_unknown_fields=True):
     """Safety labels that drop a post; the names are this project's, X's rules are richer (x-algorithm.md 1.7)."""
 
@@ -165,6 +173,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     scoring: Scoring = Scoring()
     selection: Selection = Selection()
     visibility: Visibility = Visibility()
+    serving: Serving = Serving()
 
     def overridden(self, values: Mapping[str, Value], scope: str = "job") -> "Parameters":
         """Return the tree with `values` (dotted name to value) in place of its own.

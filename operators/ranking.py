@@ -53,14 +53,29 @@ class Ranker:
         self._in_work_max = in_work_max
         self._pending: deque[Future[Ranked]] = deque()
 
+    def room(self) -> int:
+        """Return how many more requests may come: sources ask before they poll."""
+        return max(0, self._in_work_max - len(self._pending))
+
     def ready(self) -> bool:
-        """Return whether more requests may come: sources ask before they poll."""
-        return len(self._pending) < self._in_work_max
+        """Return whether any more requests may come."""
+        return self.room() > 0
+
+    @property
+    def in_work(self) -> int:
+        """The requests handed in and not yet out again."""
+        return len(self._pending)
 
     def submit(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> None:
         """Hand in a request; `names` is asked here and now."""
         spelled = Spelled(table, accounting, names)
         self._pending.append(self._pool.submit(self._rank, query, table, accounting, spelled))
+
+    def pass_by(self, ranked: Ranked) -> None:
+        """Hand in a request that needs no ranking; it keeps its place in the order."""
+        done: Future[Ranked] = Future()
+        done.set_result(ranked)
+        self._pending.append(done)
 
     def finished(self, wait: bool = False) -> list[Ranked]:
         """Return what is done, in the order it was handed in; with `wait`, everything."""
@@ -82,9 +97,11 @@ class Ranker:
         limit = query.parameters.selection.candidates_max
         ranked = table.take(slice(0, limit))
         accounting.count("candidates_max", len(table), len(ranked))
-        probabilities = attempt(
-            query, "phoenix", lambda: self._phoenix.rank(query.context, ranked.rank_columns()), None
-        )
+        probabilities = None
+        if not query.is_late():
+            probabilities = attempt(
+                query, "phoenix", lambda: self._phoenix.rank(query.context, ranked.rank_columns()), None
+            )
         accounting.timed("rank", time.perf_counter() - start_s)
         return Ranked(query, ranked, probabilities, accounting, names, self._phoenix.version)
 

@@ -34,7 +34,7 @@ class Ranked:
 def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
     """Score, select and order the candidates; remember and report what is served (x-algorithm.md 1.2, 1.5)."""
     query, accounting = ranked.query, ranked.accounting
-    query = replace(query, served=viewers.served(query.request.viewer, query.at_ms))
+    query = replace(query, served=viewers.served(query.request))
     table, kept = run_filters(AT_THE_SLATE, query, ranked.table, accounting)
     probabilities = None if ranked.probabilities is None else ranked.probabilities[kept]
     scores = None
@@ -45,9 +45,18 @@ def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
     chosen = _select(query, table, scores, order, accounting)
     feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
-    viewers.remember_served(query.request.viewer, query.at_ms, table.post[chosen].tolist())
+    viewers.remember_served(query.request, table.post[chosen])
     posts = tuple(item.post for item in feed.items)
     return feed, Served(event.at, event.request, event.viewer, posts, event.surface, ranked.model)
+
+
+SHED = "shed: there are more requests than can be answered, and this one has waited longest; ask again later"
+
+
+def shed_feed(ranked: Ranked) -> tuple[Feed, None]:
+    """Return the answer to a request that there is no capacity for: no posts, and why. Nothing counts as served."""
+    event = ranked.query.request.event
+    return Feed(event.at, event.request, event.viewer, ranked.model, items=(), stages=(), error=SHED), None
 
 
 def _select(

@@ -62,8 +62,8 @@ class Dropped(Struct, frozen=True):
 class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True):
     """The answer to one request (topic feeds, key viewer).
 
-    `degraded` names the components that failed and were passed over; `dropped` is given where the request
-    asks to explain.
+    `degraded` names the components that failed and were passed over ("deadline" where there was no time for the
+    model); `dropped` is given where the request asks to explain. A feed with an `error` has no posts.
     """
 
     at: TimeMs
@@ -74,6 +74,7 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     stages: tuple[StageCount, ...]
     degraded: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
+    error: str | None = None
 
 
 class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True):

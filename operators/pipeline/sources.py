@@ -18,17 +18,22 @@ from operators.viewers.query import Query
 NO_ROWS = np.empty(0, np.int64)
 
 
-def gather(query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Accounting) -> CandidateTable:
+def gather(
+    query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Accounting, late: bool = False
+) -> CandidateTable:
     """Return the candidates of every source, hydrated, in the order of the sources; of duplicates the first wins later.
 
-    A source that fails brings nothing, and the feed says so.
+    A source that fails brings nothing, and the feed says so. A late request gets what costs least, Thunder's;
+    one that is shed gets nothing.
     """
+    if query.request.shed:
+        return hydrate(query, posts, NO_ROWS, np.empty(0, np.uint8))
     parameters, rows = query.parameters, []
     if parameters.thunder.enabled:
         found = attempt(query, "source.thunder", partial(from_thunder, query, posts), NO_ROWS)
         accounting.count("source.thunder", len(found), len(found))
         rows.append((THUNDER, found))
-    if parameters.retrieval.enabled and not query.request.event.in_network_only:
+    if parameters.retrieval.enabled and not query.request.event.in_network_only and not late:
         found = attempt(query, "source.phoenix_retrieval", partial(from_retrieval, query, posts, phoenix), NO_ROWS)
         accounting.count("source.phoenix_retrieval", len(found), len(found))
         rows.append((RETRIEVAL, found))

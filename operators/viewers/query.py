@@ -1,33 +1,51 @@
 """The query: everything the rest of the way needs to know of a request and its viewer."""
 
+import time
 from dataclasses import dataclass, field
+from typing import Final
 
 from models.inputs import Context
 from operators.keys import Keys, no_keys
 from operators.parameters import Parameters
 from operators.viewers.relations import Relations
 from schemas.events import FeedRequest
+from schemas.polls import Headers
+
+DEADLINE: Final = "deadline"
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an input came from: its place in the log or on Kafka."""
+    """Where an input came from: its place in the log or on Kafka, and the headers it had there."""
 
     topic: str
     partition: int
     offset: int
     raw: bytes = b""
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A feed request with its parameters resolved and the moment it was read (`time.perf_counter`, seconds)."""
+    """A feed request with its parameters resolved and the moment it was read (`time.perf_counter`, seconds).
+
+    `partition` is that of the viewer. `deadline_ms` is the time after which it is answered from what is there, 0 for
+    never; `shed` says that there are more requests than can be answered.
+    """
 
     event: FeedRequest
     viewer: int
     parameters: Parameters
     origin: Origin
     read_at_s: float
+    partition: int = 0
+    published_ms: int = 0
+    deadline_ms: int = 0
+    shed: bool = False
+
+    def is_late(self) -> bool:
+        """Return whether its deadline has passed, by this machine's clock."""
+        return 0 < self.deadline_ms < time.time() * 1000
 
 
 @dataclass(slots=True)
@@ -45,6 +63,15 @@ class Query:
     engaged: Keys
     served: Keys = field(default_factory=no_keys)
     degraded: list[str] = field(default_factory=list)
+
+    def is_late(self) -> bool:
+        """Return whether the request is past its deadline, and once it is, note it among what is degraded."""
+        if DEADLINE in self.degraded:
+            return True
+        if not self.request.is_late():
+            return False
+        self.degraded.append(DEADLINE)
+        return True
 
     @property
     def at_ms(self) -> int:

@@ -1,6 +1,7 @@
 """A viewer's relations: follows, blocks, mutes, keywords, subscriptions, and who follows or blocks the viewer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from operators.keys import Keys, no_keys, with_key, without_key
 from operators.text import Tokens, token_hashes
@@ -8,9 +9,9 @@ from schemas.events import Block, Follow, Mute, MuteKeyword, Profile, Subscribe
 from schemas.ids import key_of
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Relations:
-    """Sorted sets of author keys, and facts of the account; values are replaced, never changed in place."""
+    """Sorted sets of author keys, and facts of the account."""
 
     followed: Keys = field(default_factory=no_keys)
     followed_by: Keys = field(default_factory=no_keys)
@@ -22,24 +23,26 @@ class Relations:
     account_created_ms: int | None = None
     followers: int = 0
 
-    def apply(self, event: Follow | Block | Mute | MuteKeyword | Subscribe | Profile) -> None:
-        """Take a change that this viewer made."""
+    def after(self, event: Follow | Block | Mute | MuteKeyword | Subscribe | Profile) -> "Relations":
+        """Return the relations after a change that this viewer made."""
         if isinstance(event, Profile):
-            self.account_created_ms = event.account_created_at
-            self.followers = event.followers
-        elif isinstance(event, MuteKeyword):
+            return replace(self, account_created_ms=event.account_created_at, followers=event.followers)
+        if isinstance(event, MuteKeyword):
             others = {word: tokens for word, tokens in self.keywords.items() if word != event.keyword}
-            self.keywords = others if event.undo else others | {event.keyword: token_hashes(event.keyword)}
-        else:
-            name = _OWN[type(event)]
-            change = without_key if event.undo else with_key
-            setattr(self, name, change(getattr(self, name), key_of(event.author)))
+            if not event.undo:
+                others[event.keyword] = token_hashes(event.keyword)
+            return replace(self, keywords=others)
+        return self._changed(_OWN[type(event)], key_of(event.author), event.undo)
 
-    def apply_from_other(self, event: Follow | Block) -> None:
-        """Take a change that somebody else made about this viewer."""
+    def after_other(self, event: Follow | Block) -> "Relations":
+        """Return the relations after a change that somebody else made about this viewer."""
         name = "followed_by" if isinstance(event, Follow) else "blocked_by"
-        change = without_key if event.undo else with_key
-        setattr(self, name, change(getattr(self, name), key_of(event.viewer)))
+        return self._changed(name, key_of(event.viewer), event.undo)
+
+    def _changed(self, name: str, key: int, undo: bool) -> "Relations":
+        change = without_key if undo else with_key
+        changed: dict[str, Any] = {name: change(getattr(self, name), key)}
+        return replace(self, **changed)
 
 
 _OWN = {Follow: "followed", Block: "blocked", Mute: "muted", Subscribe: "subscribed"}

@@ -5,7 +5,8 @@ several dwell times the longest counts, so that an event delivered twice changes
 row of a slab holds one viewer's groups as a ring: 30 bytes a group, 3,840 bytes a viewer at 128 groups.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,10 @@ NO_TERMS = 4
 SLOTS_FIRST = 64
 # Up to so many actions are taken one by one: the sixty column operations of a batch cost as much as about these.
 ONE_BY_ONE = 8
+# A group as it is stored, 34 bytes: authors by their keys, since handles mean nothing to another process.
+GROUP: Final = np.dtype(
+    [("post", "<u8"), ("author", "<u8"), ("terms", "<u2", 4), ("actions", "<u4"), ("at_s", "<u4"), ("dwell_s", "<f2")]
+)
 
 
 class Actions(NamedTuple):
@@ -40,6 +45,28 @@ class Actions(NamedTuple):
     def take(self, index: npt.NDArray[np.intp] | slice) -> "Actions":
         """Return these rows of every column."""
         return Actions._make(column[index] for column in self)
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """One viewer's groups as the ring holds them: `rows` of GROUP[min(count, groups_max)]."""
+
+    count: int
+    groups_max: int
+    rows: npt.NDArray[np.void]
+
+    @classmethod
+    def of_bytes(cls, count: int, groups_max: int, raw: bytes) -> "Groups":
+        """Return groups from what `rows.tobytes()` gave."""
+        return cls(count, groups_max, np.frombuffer(raw, GROUP))
+
+    def fitted(self, groups_max: int) -> "Groups":
+        """Return the newest groups in a ring of another size."""
+        if groups_max == self.groups_max:
+            return self
+        order = np.arange(self.count - len(self.rows), self.count) % self.groups_max
+        rows = self.rows[order[max(0, len(order) - groups_max) :]]
+        return Groups(len(rows), groups_max, rows)
 
 
 class ActionSequences:
@@ -68,7 +95,7 @@ class ActionSequences:
         """
         if not len(actions.slot):
             return
-        self._grow(int(actions.slot.max()) + 1)
+        self.reserve(int(actions.slot.max()) + 1)
         if len(actions.slot) <= ONE_BY_ONE:
             for row in zip(*actions, strict=True):
                 self._append_one(*row)
@@ -98,7 +125,31 @@ class ActionSequences:
             at_ms=self._at_s[slot, order].astype(np.int64) * 1000,
         )
 
-    def _grow(self, slots: int) -> None:
+    def groups(self, slots: Slots) -> list[Groups]:
+        """Return copies of the groups of some viewers."""
+        rows = np.empty((len(slots), self.groups_max), GROUP)
+        for name in ("post", "terms", "actions", "at_s", "dwell_s"):
+            rows[name] = getattr(self, f"_{name}")[slots]
+        rows["author"] = self._authors.keys(self._author[slots])
+        counts = self._count[slots].tolist()
+        return [Groups(count, self.groups_max, one[:count]) for count, one in zip(counts, rows, strict=True)]
+
+    def put(self, slot: int, groups: Groups) -> None:
+        """Let an empty slot hold a viewer's groups."""
+        self.reserve(slot + 1)
+        groups = groups.fitted(self.groups_max)
+        kept = len(groups.rows)
+        for name in ("post", "terms", "actions", "at_s", "dwell_s"):
+            getattr(self, f"_{name}")[slot, :kept] = groups.rows[name]
+        self._author[slot, :kept] = self._authors.handles(np.ascontiguousarray(groups.rows["author"]))
+        self._count[slot] = groups.count
+
+    def clear(self, slots: Slots) -> None:
+        """Empty slots for other viewers."""
+        self._count[slots] = 0
+        self._actions[slots] = 0  # a place without actions holds nothing
+
+    def reserve(self, slots: int) -> None:
         """Make room for `slots` viewers, by half as much again; pages of zeros take no memory until they are used."""
         have = len(self._count)
         if slots <= have:

@@ -1,132 +1,219 @@
 """The viewers of an instance: one object, changed by one step and reached by others through its methods.
 
 Not an object a viewer partition: a poll is worked on in columns, and a sixteenth of a poll is too short for them
-(docs/decisions/0006-one-slab-of-viewers.md).
+(docs/decisions/0006-one-slab-of-viewers.md). Viewers that are not in memory come from a durable store when they are
+first touched, and leave for it again when too many are in memory.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from dataclasses import replace as replaced
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from models.inputs import Context
-from operators.interner import Interner
-from operators.keys import NO_KEYS, Keys, keys_of
+from operators.keys import Keys, keys_of
 from operators.parameters import Parameters
+from operators.viewers.facts import NO_FACTS, Facts, decode_viewer, encode_viewer
 from operators.viewers.query import Query, Request
-from operators.viewers.relations import NO_RELATIONS, Relations
-from operators.viewers.sequences import Actions, ActionSequences
+from operators.viewers.sequences import Actions, ActionSequences, Groups
+from operators.viewers.slots import NOBODY, Slots, ViewerSlots
 from schemas.events import Block, Follow, GraphEvent
-from schemas.ids import key_of, partition_of
+from schemas.ids import key_of
 
-# A change and whether somebody else made it about a viewer of this instance.
-GraphChange = tuple[GraphEvent, bool]
+# A change, whether somebody else made it about a viewer of this instance, and the partition of that viewer.
+GraphChange = tuple[GraphEvent, bool, int]
+Partitions = npt.NDArray[np.int64]
 # Viewer partitions of a job, whoever owns them.
 PARTITIONS: Final = 16
 
 
-@dataclass(slots=True)
-class ServedRecord:
-    """The newest posts served to a viewer, oldest first."""
+class Records(Protocol):
+    """Where viewers are kept that are not in memory."""
 
-    at_ms: np.ndarray
-    posts: Keys
+    def get(self, partition: int, viewer: int) -> bytes | None:
+        """Return a viewer's record, None where there is none."""
+
+
+class NoRecords:
+    """Nowhere: all viewers are in memory."""
+
+    def get(self, partition: int, viewer: int) -> bytes | None:
+        """Return None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedViewers:
+    """Viewers as they were at one moment, to be written elsewhere while the flow goes on."""
+
+    keys: list[int]
+    partitions: list[int]
+    groups: list[Groups]
+    facts: list[Facts]
+
+    def records(self) -> dict[int, list[tuple[int, bytes]]]:
+        """Return for each partition the keys of its viewers and their records."""
+        by_partition: dict[int, list[tuple[int, bytes]]] = {}
+        for key, partition, groups, facts in zip(self.keys, self.partitions, self.groups, self.facts, strict=True):
+            by_partition.setdefault(partition, []).append((key, encode_viewer(groups, facts)))
+        return by_partition
 
 
 class Viewers:
     """Action sequences, relations, seen and served posts of the viewers that this instance owns."""
 
-    def __init__(self, parameters: Parameters) -> None:
+    def __init__(self, parameters: Parameters, records: Records | None = None) -> None:
         self._parameters = parameters
-        self._slots = Interner()
+        self._records = records or NoRecords()
+        self._slots = ViewerSlots()
         self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s)
-        self._relations: dict[int, Relations] = {}
-        self._seen: dict[int, Keys] = {}
-        # By viewer partition, as sweeping is: an instance owns whole partitions, so what a viewer is remembered to have
-        # been served never depends on which others this instance owns, not even for a request that comes late.
-        self._served: defaultdict[int, dict[int, ServedRecord]] = defaultdict(dict)
-        self._served_swept_ms: defaultdict[int, int] = defaultdict(int)
+        self._facts: dict[int, Facts] = {}  # by slot, where there are any
 
     def __len__(self) -> int:
-        return len(self._relations.keys() | set(self._slots.known().tolist()))
+        """Count the viewers in memory."""
+        return len(self._slots)
 
     def memory_bytes(self) -> int:
-        """Return the bytes of sequences and of the slot of each viewer; relations are Python objects, not counted."""
+        """Return the bytes of sequences and of the slot of each viewer; facts are Python objects, not counted."""
         return self.sequences.memory_bytes() + self._slots.memory_bytes()
 
-    def apply(self, actions: Actions | None, graph: Iterable[GraphChange], requests: Iterable[Request]) -> list[Query]:
+    def apply(
+        self,
+        actions: Actions | None,
+        partitions: Partitions,
+        graph: Iterable[GraphChange],
+        requests: Iterable[Request],
+    ) -> list[Query]:
         """Take a poll's changes, then hydrate its requests in their order.
 
-        In `actions` the column `slot` holds viewer keys still.
+        In `actions` the column `slot` holds viewer keys still; `partitions` are those of the viewers.
         """
         if actions is not None and len(actions.slot):
-            slots = self._slots.handles(actions.slot.view(np.uint64)).astype(np.int64)
+            slots = self._slots_of(actions.slot.view(np.uint64), partitions)
             self.sequences.append(actions._replace(slot=slots))
-        for event, from_other in graph:
-            self._change(event, from_other)
+            self._slots.change(slots)
+        for event, from_other, partition in graph:
+            self._change(event, from_other, partition)
         return [self.query(request) for request in requests]
 
-    def _change(self, event: GraphEvent, from_other: bool) -> None:
-        if from_other and isinstance(event, Follow | Block):
-            self._relations_of(key_of(event.author)).apply_from_other(event)
-        else:
-            self._relations_of(key_of(event.viewer)).apply(event)
+    # -- slots
 
-    def _relations_of(self, viewer: int) -> Relations:
-        relations = self._relations.get(viewer)
-        if relations is None:
-            relations = self._relations[viewer] = Relations()
-        return relations
+    def _slots_of(self, keys: Keys, partitions: Partitions) -> Slots:
+        slots = self._slots.find(keys)
+        missing = np.flatnonzero(slots < 0)
+        if len(missing):
+            for key, partition in dict(zip(keys[missing].tolist(), partitions[missing].tolist(), strict=True)).items():
+                self._bring(key, partition)
+            slots[missing] = self._slots.find(keys[missing])
+        return slots
+
+    def _slot_of(self, key: int, partition: int) -> int:
+        return self._slots.find_one(key) or self._bring(key, partition)
+
+    def _known_slot_of(self, key: int, partition: int) -> int:
+        """Return the slot of a viewer, NOBODY where neither memory nor store knows it."""
+        return self._slots.find_one(key) or self._bring(key, partition, known_only=True)
+
+    def _bring(self, key: int, partition: int, known_only: bool = False) -> int:
+        """Give a viewer a slot and fill it from the store; NOBODY where only known viewers are meant and it is not."""
+        record = self._records.get(partition, key)
+        if record is None and known_only:
+            return NOBODY
+        slot = self._slots.give(key, partition)
+        self.sequences.reserve(slot + 1)
+        if record is not None:
+            groups, facts = decode_viewer(record)
+            self.sequences.put(slot, groups)
+            self._facts[slot] = facts
+        return slot
+
+    def _facts_of(self, slot: int) -> Facts:
+        return self._facts.get(slot, NO_FACTS)
+
+    def _put_facts(self, slot: int, facts: Facts) -> None:
+        self._facts[slot] = facts
+        self._slots.change(slot)
+
+    # -- what the store takes, and what leaves memory
+
+    def take_changed(self) -> ChangedViewers:
+        """Return copies of the viewers changed since the last call."""
+        slots = self._slots.take_changed()
+        return ChangedViewers(
+            self._slots.keys[slots].tolist(),
+            self._slots.partitions[slots].tolist(),
+            self.sequences.groups(slots),
+            [self._facts_of(slot) for slot in slots.tolist()],
+        )
+
+    def forget_unused(self, in_memory_max: int, before_epoch: int) -> int:
+        """Let viewers leave memory until `in_memory_max` are left; return how many.
+
+        They must be in the store as they are: those count that neither changed nor were asked about since an epoch.
+        """
+        over = len(self._slots) - in_memory_max
+        if over <= 0:
+            return 0
+        slots = self._slots.least_used(over, before_epoch)
+        self.sequences.clear(slots)
+        for slot in slots.tolist():
+            self._facts.pop(slot, None)
+        self._slots.release(slots)
+        return len(slots)
+
+    @property
+    def epoch(self) -> int:
+        """The number of times changes were taken."""
+        return self._slots.epoch
+
+    # -- changes and queries
+
+    def _change(self, event: GraphEvent, from_other: bool, partition: int) -> None:
+        if from_other and isinstance(event, Follow | Block):
+            slot = self._slot_of(key_of(event.author), partition)
+            facts = self._facts_of(slot)
+            relations = facts.relations.after_other(event)
+        else:
+            slot = self._slot_of(key_of(event.viewer), partition)
+            facts = self._facts_of(slot)
+            relations = facts.relations.after(event)
+        self._put_facts(slot, facts.with_relations(relations))
 
     def query(self, request: Request) -> Query:
         """Hydrate a request: remember what it says was seen, and gather what is known of the viewer."""
         viewer, event = request.viewer, request.event
-        if event.seen_ids:
-            self._remember_seen(viewer, keys_of(event.seen_ids))
-        history = self.sequences.of(self._slots.handle_of(viewer))
+        self.remember_seen(request)
+        slot = self._known_slot_of(viewer, request.partition)
+        self._slots.use(slot)
+        history, facts = self.sequences.of(slot), self._facts_of(slot)
         return Query(
             request=request,
             context=Context(key=viewer, history=history, at_ms=event.at, surface=event.surface),
-            relations=replaced(self._relations.get(viewer, NO_RELATIONS)),
-            seen=np.sort(self._seen.get(viewer, NO_KEYS)),
+            relations=facts.relations,
+            seen=np.sort(facts.seen),
             engaged=np.unique(history.post),
         )
 
-    def _remember_seen(self, viewer: int, posts: Keys) -> None:
-        known = self._seen.get(viewer, NO_KEYS)
-        everything = np.concatenate([known, posts[~np.isin(posts, known)]])
-        self._seen[viewer] = everything[max(0, len(everything) - self._parameters.filters.seen_max) :]
+    def remember_seen(self, request: Request) -> None:
+        """Remember the posts that a request says were seen; the newest `seen_max` are kept."""
+        posts = request.event.seen_ids
+        if posts:
+            slot = self._slot_of(request.viewer, request.partition)
+            self._put_facts(slot, self._facts_of(slot).after_seen(keys_of(posts), self._parameters.filters.seen_max))
 
-    def served(self, viewer: int, at_ms: int) -> Keys:
-        """Return the posts served to a viewer in the window before `at_ms`, sorted (x-algorithm.md 1.5 row 11)."""
-        record = self._served[partition_of(viewer, PARTITIONS)].get(viewer)
-        if record is None:
-            return NO_KEYS
-        return np.sort(record.posts[record.at_ms >= at_ms - self._parameters.filters.served_window_s * 1000])
+    def served(self, request: Request) -> Keys:
+        """Return the posts served to a viewer in the window before a request, sorted (x-algorithm.md 1.5 row 11)."""
+        facts = self._facts_of(self._known_slot_of(request.viewer, request.partition))
+        since_ms = request.event.at - self._parameters.filters.served_window_s * 1000
+        return np.sort(facts.served[facts.served_ms >= since_ms])
 
-    def remember_served(self, viewer: int, at_ms: int, posts: Sequence[int]) -> None:
-        """Remember posts as served; the newest `served_max` are kept."""
-        if not posts:
-            return
-        filters = self._parameters.filters
-        partition = partition_of(viewer, PARTITIONS)
-        self._sweep_served(partition, at_ms)
-        new = np.fromiter(posts, np.uint64, len(posts))
-        times = np.full(len(new), at_ms, np.int64)
-        record = self._served[partition].get(viewer)
-        if record is not None:
-            times, new = np.concatenate([record.at_ms, times]), np.concatenate([record.posts, new])
-        start = max(0, len(new) - filters.served_max)
-        self._served[partition][viewer] = ServedRecord(times[start:], new[start:])
-
-    def _sweep_served(self, partition: int, at_ms: int) -> None:
-        """Forget, once a window, the viewers of a partition to whom nothing was served within it."""
-        window_ms = self._parameters.filters.served_window_s * 1000
-        if at_ms - self._served_swept_ms[partition] < window_ms:
-            return
-        self._served_swept_ms[partition] = at_ms
-        records = self._served[partition]
-        self._served[partition] = {key: one for key, one in records.items() if one.at_ms.max() >= at_ms - window_ms}
+    def remember_served(self, request: Request, posts: Keys) -> None:
+        """Remember posts as served to a request; the newest `served_max` of a window are kept."""
+        if len(posts):
+            filters, slot = self._parameters.filters, self._slot_of(request.viewer, request.partition)
+            facts = self._facts_of(slot).after_served(
+                request.event.at, posts, filters.served_window_s, filters.served_max
+            )
+            self._put_facts(slot, facts)

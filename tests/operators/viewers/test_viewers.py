@@ -3,12 +3,12 @@
 import pytest
 
 from operators.decode import Ownership, decode
+from operators.keys import keys_of
 from operators.parameters import DEFAULTS
-from operators.viewers.query import Query
-from operators.viewers.viewers import PARTITIONS, Viewers
+from operators.viewers.query import Origin, Query, Request
+from operators.viewers.viewers import Viewers
 from schemas import events
 from schemas.codec import encode
-from schemas.ids import partition_of
 from schemas.polls import RawPoll
 
 NOW = 1_770_000_000_000
@@ -28,7 +28,7 @@ def raw(*made: events.Event) -> RawPoll:
 def told(viewers: Viewers, *made: events.Event) -> list[Query]:
     poll = decode(raw(*made), DEFAULTS, ONE)
     assert not poll.dead_letters
-    return viewers.apply(poll.actions, poll.graph, poll.requests)
+    return viewers.apply(poll.actions, poll.action_partitions, poll.graph, poll.requests)
 
 
 def request(viewer: int | str = 1, **fields: object) -> events.FeedRequest:
@@ -95,33 +95,36 @@ def test_seen_ids_are_remembered_up_to_the_limit() -> None:
     assert query.seen.tolist() == [2, 3, 9]
 
 
+def asked(at_ms: int, viewer: int = 1) -> Request:
+    event = events.FeedRequest(at=at_ms, request="r", viewer=viewer)
+    return Request(event, viewer, DEFAULTS, Origin("feed-requests", 0, 1), 0.0)
+
+
 def test_served_posts_are_remembered_for_a_window_and_up_to_a_limit() -> None:
     viewers = some_viewers(served_window_s=600, served_max=4)
-    viewers.remember_served(1, NOW, [1, 2])
-    viewers.remember_served(1, NOW + 1000, [3, 4, 5])
-    assert viewers.served(1, NOW + 1000).tolist() == [2, 3, 4, 5]
-    assert viewers.served(1, NOW + 600_000).tolist() == [2, 3, 4, 5]
-    assert viewers.served(1, NOW + 600_001).tolist() == [3, 4, 5]
-    assert viewers.served(1, NOW + 601_001).tolist() == []
-    assert viewers.served(2, NOW).tolist() == []
+    viewers.remember_served(asked(NOW), keys_of([1, 2]))
+    viewers.remember_served(asked(NOW + 1000), keys_of([3, 4, 5]))
+    assert viewers.served(asked(NOW + 1000)).tolist() == [2, 3, 4, 5]
+    assert viewers.served(asked(NOW + 600_000)).tolist() == [2, 3, 4, 5]
+    assert viewers.served(asked(NOW + 600_001)).tolist() == [3, 4, 5]
+    assert viewers.served(asked(NOW + 601_001)).tolist() == []
+    assert viewers.served(asked(NOW, viewer=2)).tolist() == []
 
 
-def test_what_was_served_long_ago_is_forgotten_when_others_of_the_partition_are_served() -> None:
-    viewers = some_viewers()
-    assert [partition_of(viewer, PARTITIONS) for viewer in (1, 2, 28)] == [9, 2, 9]
-    viewers.remember_served(1, NOW, [1])
-    viewers.remember_served(2, NOW + 10 * 600_000, [2])
-    assert viewers.served(1, NOW).tolist() == [1], "of another partition, which another instance may own"
-    viewers.remember_served(28, NOW + 10 * 600_000, [2])
-    assert viewers.served(1, NOW).tolist() == []
+def test_a_feed_read_again_after_a_restart_counts_once() -> None:
+    viewers = some_viewers(served_max=4)
+    viewers.remember_served(asked(NOW), keys_of([1, 2]))
+    viewers.remember_served(asked(NOW + 1), keys_of([3, 1]))
+    viewers.remember_served(asked(NOW), keys_of([1, 2]))
+    viewers.remember_served(asked(NOW + 1), keys_of([3, 1]))
+    assert viewers.take_changed().facts[0].served.tolist() == [1, 2, 3, 1]
 
 
 def test_a_late_request_does_not_make_newer_served_posts_be_forgotten() -> None:
     viewers = some_viewers()
-    viewers.remember_served(1, NOW + 700_000, [1])
-    viewers.remember_served(1, NOW, [2])
-    viewers.remember_served(28, NOW + 800_000, [3])
-    assert viewers.served(1, NOW + 800_000).tolist() == [1]
+    viewers.remember_served(asked(NOW + 700_000), keys_of([1]))
+    viewers.remember_served(asked(NOW), keys_of([2]))
+    assert viewers.served(asked(NOW + 800_000)).tolist() == [1]
 
 
 @pytest.mark.parametrize("instances", [1, 2, 4])
@@ -134,9 +137,9 @@ def test_instances_share_the_viewers_and_lose_none(instances: int) -> None:
         poll = decode(raw(*made), DEFAULTS, ownership)
         assert poll.actions is not None
         owned += poll.actions.slot.tolist()
-        followers += [event.viewer for event, from_other in poll.graph if not from_other]
-        followed += [event.author for event, from_other in poll.graph if from_other]  # type: ignore[union-attr]
-        assert all(ownership.owns(int(key)) for key in poll.actions.slot)
+        followers += [event.viewer for event, from_other, _ in poll.graph if not from_other]
+        followed += [event.author for event, from_other, _ in poll.graph if from_other]  # type: ignore[union-attr]
+        assert all(ownership.owns(partition) for partition in poll.action_partitions.tolist())
     assert sorted(owned) == sorted(followers) == list(range(1, 200))
     assert sorted(followed) == list(range(2, 201))
 

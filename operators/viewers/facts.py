@@ -1,0 +1,111 @@
+"""What is known of a viewer beside the action sequence, and a viewer as one record of a durable store."""
+
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from operators.keys import Keys, no_keys
+from operators.text import token_hashes
+from operators.viewers.relations import NO_RELATIONS, Relations
+from operators.viewers.sequences import Groups
+
+Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Relations, seen posts (as they came), and served posts with the times of their requests, oldest first."""
+
+    relations: Relations = NO_RELATIONS
+    seen: Keys = field(default_factory=no_keys)
+    served_ms: Times = field(default_factory=lambda: np.empty(0, np.int64))
+    served: Keys = field(default_factory=no_keys)
+
+    def with_relations(self, relations: Relations) -> "Facts":
+        """Return the facts with other relations."""
+        return replace(self, relations=relations)
+
+    def after_seen(self, posts: Keys, seen_max: int) -> "Facts":
+        """Return the facts with posts added to the seen ones, the newest `seen_max` of them."""
+        everything = np.concatenate([self.seen, posts[~np.isin(posts, self.seen)]])
+        return replace(self, seen=everything[max(0, len(everything) - seen_max) :])
+
+    def after_served(self, at_ms: int, posts: Keys, window_s: int, served_max: int) -> "Facts":
+        """Return the facts with posts added to the served ones; what left the window is forgotten.
+
+        To add the same twice changes nothing: after a restart a feed may be read again.
+        """
+        new = posts[~np.isin(posts, self.served[self.served_ms == at_ms])]
+        times, served = (
+            np.concatenate([self.served_ms, np.full(len(new), at_ms, np.int64)]),
+            np.concatenate([self.served, new]),
+        )
+        if len(times):
+            kept = times >= times.max() - window_s * 1000
+            times, served = times[kept], served[kept]
+        start = max(0, len(served) - served_max)
+        return replace(self, served_ms=times[start:], served=served[start:])
+
+
+NO_FACTS: Final = Facts()
+_SETS: Final = ("followed", "followed_by", "blocked", "blocked_by", "muted", "subscribed")
+
+
+class ViewerRecord(msgspec.Struct, array_like=True, frozen=True):
+    """A viewer as it is stored. Columns are bytes, little-endian; `groups` as `sequences.GROUP`."""
+
+    count: int  # groups ever
+    groups_max: int
+    groups: bytes
+    relations: tuple[bytes, ...]  # followed, followed_by, blocked, blocked_by, muted, subscribed
+    keywords: tuple[str, ...]
+    account_created_ms: int | None
+    followers: int
+    seen: bytes
+    served_ms: bytes
+    served: bytes
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(ViewerRecord)
+
+
+def encode_viewer(groups: Groups, facts: Facts) -> bytes:
+    """Return a viewer's record."""
+    relations = facts.relations
+    return _encoder.encode(
+        ViewerRecord(
+            groups.count,
+            groups.groups_max,
+            groups.rows.tobytes(),
+            tuple(getattr(relations, name).tobytes() for name in _SETS) if relations is not NO_RELATIONS else (),
+            tuple(relations.keywords),
+            relations.account_created_ms,
+            relations.followers,
+            facts.seen.tobytes(),
+            facts.served_ms.tobytes(),
+            facts.served.tobytes(),
+        )
+    )
+
+
+def decode_viewer(raw: bytes) -> tuple[Groups, Facts]:
+    """Return the groups and facts of a record."""
+    record = _decoder.decode(raw)
+    sets = (np.frombuffer(one, np.uint64) for one in record.relations)
+    relations = Relations(
+        **dict(zip(_SETS, sets, strict=False)),
+        keywords={word: token_hashes(word) for word in record.keywords},
+        account_created_ms=record.account_created_ms,
+        followers=record.followers,
+    )
+    facts = Facts(
+        relations,
+        np.frombuffer(record.seen, np.uint64),
+        np.frombuffer(record.served_ms, np.int64),
+        np.frombuffer(record.served, np.uint64),
+    )
+    return Groups.of_bytes(record.count, record.groups_max, record.groups), facts
