@@ -158,8 +158,8 @@ class Metrics:
         self.model_info = Gauge("foryou_model_info", "1 for the model that ranks", ("version",), registry=registry)
         self.instance_info = Gauge(
             "foryou_instance_info",
-            "1; this instance, of how many",
-            ("instance", "instances"),
+            "1; which instance this is, of how many",
+            ("ordinal", "instances"),
             registry=registry,
         )
 

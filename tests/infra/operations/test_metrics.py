@@ -102,8 +102,8 @@ def test_what_is_not_known_yet_compares_with_no_threshold() -> None:
 def test_instances_say_which_they_are_and_do_not_share_a_registry() -> None:
     first, second = Metrics(0, 2), Metrics(1, 2)
     first.commits.inc()
-    assert value(first, "foryou_instance_info", instance="0", instances="2") == 1
-    assert value(second, "foryou_instance_info", instance="1", instances="2") == 1
+    assert value(first, "foryou_instance_info", ordinal="0", instances="2") == 1
+    assert value(second, "foryou_instance_info", ordinal="1", instances="2") == 1
     assert value(second, "foryou_commits_total") == 0
 
 

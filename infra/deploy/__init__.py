@@ -1,0 +1,1 @@
+"""What a deployment is made of: the image, compose, Kubernetes, Prometheus and Grafana."""

@@ -1,0 +1,234 @@
+"""The Grafana dashboard: a row for each question one asks of the job. `python -m infra.deploy.generate` writes it."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+TITLE: Final = "For You"
+UID: Final = "foryou"
+# Grafana's grid is 24 wide; 8 high shows a legend beside a readable curve.
+GRID_WIDTH: Final = 24
+PANEL_HEIGHT: Final = 8
+STAT_HEIGHT: Final = 4
+# The schema of dashboards that Grafana 8 to 12 read.
+SCHEMA_VERSION: Final = 39
+
+_HERE: Final = '{instance=~"$instance"}'
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel: a title, its unit in Grafana's names, and queries with their legends. A `stat` shows the last."""
+
+    title: str
+    unit: str
+    queries: tuple[tuple[str, str], ...]
+    description: str = ""
+    kind: str = "timeseries"
+
+
+def _here(*matchers: str) -> str:
+    return "{" + ", ".join(('instance=~"$instance"', *matchers)) + "}"
+
+
+def _rate(metric: str, by: str, *matchers: str) -> str:
+    return f"sum by ({by}) (rate({metric}{_here(*matchers)}[$__rate_interval]))"
+
+
+def _share(part: str, whole: str, by: str) -> tuple[str, str]:
+    return f"{_rate(part, by)} / {_rate(whole, by)}", f"{{{{{by}}}}}"
+
+
+def _quantile(share: float, metric: str, by: str, *matchers: str) -> str:
+    return f"histogram_quantile({share}, {_rate(f'{metric}_bucket', f'{by}, le' if by else 'le', *matchers)})"
+
+
+def _latencies(metric: str, *matchers: str) -> tuple[tuple[str, str], ...]:
+    return tuple((_quantile(share, metric, "", *matchers), f"p{share * 100:g}") for share in (0.5, 0.9, 0.99))
+
+
+ROWS: Final[dict[str, tuple[Panel, ...]]] = {
+    "Is it well?": (
+        Panel("ready", "bool_yes_no", ((f"min(foryou_ready{_HERE})", ""),), kind="stat"),
+        Panel("feeds", "reqps", ((f"sum({_rate('foryou_feeds_total', 'instance')})", ""),), kind="stat"),
+        Panel(
+            "request to feed, p99",
+            "s",
+            ((_quantile(0.99, "foryou_stage_seconds", "", 'stage="end_to_end"'), ""),),
+            kind="stat",
+        ),
+        Panel("furthest behind", "s", ((f"max(foryou_lag_seconds{_HERE})", ""),), kind="stat"),
+        Panel("model", "none", ((f"foryou_model_info{_HERE}", "{{version}}"),), kind="stat"),
+        Panel("instances", "none", ((f"foryou_instance_info{_HERE}", "{{ordinal}} of {{instances}}"),), kind="stat"),
+    ),
+    "Where does the time go?": (
+        Panel(
+            "median by stage",
+            "s",
+            ((_quantile(0.5, "foryou_stage_seconds", "stage"), "{{stage}}"),),
+            "request: read to answered; end_to_end: published to delivered, by the clocks of both ends",
+        ),
+        Panel("p99 by stage", "s", ((_quantile(0.99, "foryou_stage_seconds", "stage"), "{{stage}}"),)),
+        Panel(
+            "requests under way",
+            "short",
+            (
+                (f"foryou_requests_in_work{_HERE}", "in work {{instance}}"),
+                (f"foryou_requests_waiting{_HERE}", "waiting for the ranker {{instance}}"),
+            ),
+        ),
+    ),
+    "What goes out?": (
+        Panel("feeds by outcome", "reqps", ((_rate("foryou_feeds_total", "outcome"), "{{outcome}}"),)),
+        Panel("failures of components", "ops", ((_rate("foryou_degraded_total", "component"), "{{component}}"),)),
+        Panel(
+            "outputs the broker did not take",
+            "ops",
+            ((_rate("foryou_delivery_errors_total", "instance"), "{{instance}}"),),
+        ),
+    ),
+    "Does it keep up?": (
+        Panel("messages read", "ops", ((_rate("foryou_events_total", "topic"), "{{topic}}"),)),
+        Panel("lag in messages", "short", ((f"sum by (topic) (foryou_lag_messages{_HERE})", "{{topic}}"),)),
+        Panel("lag in seconds", "s", ((f"max by (topic) (foryou_lag_seconds{_HERE})", "{{topic}}"),)),
+    ),
+    "What is refused?": (
+        Panel(
+            "dead letters by reason",
+            "ops",
+            ((_rate("foryou_dead_letters_total", "topic, reason"), "{{topic}}: {{reason}}"),),
+            "Reasons beyond the first hundred count as other; the dead letters themselves hold each in full",
+        ),
+        Panel(
+            "share of messages refused",
+            "percentunit",
+            (
+                (
+                    f"{_rate('foryou_dead_letters_total', 'topic')} / {_rate('foryou_events_total', 'topic')}",
+                    "{{topic}}",
+                ),
+            ),
+        ),
+    ),
+    "How large is it?": (
+        Panel(
+            "posts and viewers",
+            "short",
+            (
+                (f"max(foryou_live_posts{_HERE})", "live posts"),
+                (f"sum by (where) (foryou_viewers{_HERE})", "viewers in {{where}}"),
+            ),
+        ),
+        Panel(
+            "state on disk",
+            "bytes",
+            (
+                (f"sum by (store) (foryou_store_bytes{_HERE})", "{{store}}"),
+                (f"min(foryou_state_free_bytes{_HERE})", "free"),
+            ),
+        ),
+        Panel("memory", "bytes", ((f"process_resident_memory_bytes{_HERE}", "{{instance}}"),)),
+        Panel(
+            "processor",
+            "percentunit",
+            ((_rate("process_cpu_seconds_total", "instance", 'job="foryou"'), "{{instance}}"),),
+            "1 is one core",
+        ),
+    ),
+    "What does a commit cost?": (
+        Panel("the event loop stands still", "s", _latencies("foryou_commit_stall_seconds")),
+        Panel("until durable", "s", _latencies("foryou_commit_seconds"), "Beside the event loop"),
+        Panel("commits", "ops", ((_rate("foryou_commits_total", "instance"), "{{instance}}"),)),
+    ),
+    "Are the candidates good, and is it warm?": (
+        Panel(
+            "recall of the index",
+            "percentunit",
+            ((f"foryou_index_recall{_HERE}", "{{instance}}"),),
+            "Against exact search, by the last probe",
+        ),
+        Panel("warmed up", "percentunit", ((f"foryou_warm_up_ratio{_HERE}", "{{instance}}"),)),
+        Panel(
+            "conditions of readiness", "bool_yes_no", ((f"min by (condition) (foryou_ready{_HERE})", "{{condition}}"),)
+        ),
+    ),
+}
+
+
+def dashboard() -> dict[str, Any]:
+    """Return the dashboard as Grafana reads it."""
+    panels: list[dict[str, Any]] = []
+    y = 0
+    for question, row in ROWS.items():
+        panels.append(
+            {
+                "id": len(panels) + 1,
+                "type": "row",
+                "title": question,
+                "collapsed": False,
+                "gridPos": {"x": 0, "y": y, "w": GRID_WIDTH, "h": 1},
+                "panels": [],
+            }
+        )
+        width = GRID_WIDTH // len(row)
+        height = STAT_HEIGHT if row[0].kind == "stat" else PANEL_HEIGHT
+        for column, panel in enumerate(row):
+            position = {"x": column * width, "y": y + 1, "w": width, "h": height}
+            panels.append(_panel(panel, len(panels) + 1, position))
+        y += 1 + height
+    return {
+        "uid": UID,
+        "title": TITLE,
+        "tags": ["foryou-stream"],
+        "schemaVersion": SCHEMA_VERSION,
+        "timezone": "utc",
+        "refresh": "10s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [_instances()]},
+        "panels": panels,
+    }
+
+
+def _instances() -> dict[str, Any]:
+    return {
+        "name": "instance",
+        "label": "instance",
+        "type": "query",
+        "datasource": {"type": "prometheus", "uid": "prometheus"},
+        "query": {"query": "label_values(foryou_instance_info, instance)", "refId": "instances"},
+        "refresh": 2,  # whenever the time range changes
+        "includeAll": True,
+        "multi": True,
+        "allValue": ".*",
+        "current": {"text": "All", "value": "$__all"},
+    }
+
+
+def _panel(panel: Panel, panel_id: int, position: dict[str, int]) -> dict[str, Any]:
+    source = {"type": "prometheus", "uid": "prometheus"}
+    names = panel.kind == "stat" and bool(
+        panel.queries[0][1]
+    )  # a stat with a legend shows the name, not the 1 behind it
+    shown: dict[str, Any] = (
+        {"textMode": "name" if names else "value", "reduceOptions": {"calcs": ["lastNotNull"]}}
+        if panel.kind == "stat"
+        else {"legend": {"displayMode": "list", "placement": "bottom"}, "tooltip": {"mode": "multi", "sort": "desc"}}
+    )
+    return {
+        "id": panel_id,
+        "type": panel.kind,
+        "title": panel.title,
+        "description": panel.description,
+        "datasource": source,
+        "gridPos": position,
+        "fieldConfig": {"defaults": {"unit": panel.unit, "min": 0}, "overrides": []},
+        "options": shown,
+        "targets": [
+            {
+                "refId": chr(ord("A") + index),
+                "datasource": source,
+                "expr": query,
+                "legendFormat": legend or panel.title,
+            }
+            for index, (query, legend) in enumerate(panel.queries)
+        ],
+    }
