@@ -2,11 +2,12 @@
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from infra.kafka.broker import Broker, start_broker
+from infra.kafka.topics import Naming
 
 _broker: Broker | None = None
 _passed_over: list[str] = []
@@ -41,15 +42,9 @@ def stoppable_broker(real_broker: Broker) -> Iterator[Broker]:
 
 
 @pytest.fixture
-def prefix() -> str:
-    """Return a prefix for topics, of this test alone; also on a broker that outlives the session."""
-    return f"test-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}."
-
-
-@pytest.fixture
-def topic_name(prefix: str) -> Callable[[str], str]:
-    """Return a function that gives a topic's name for this test."""
-    return lambda name: prefix + name
+def naming() -> Naming:
+    """Return names of topics of this test alone, also on a broker that outlives the session."""
+    return Naming(f"test-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

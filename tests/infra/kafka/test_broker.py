@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from infra.kafka import KafkaRefused
 from infra.kafka.broker import ADDRESS, Broker, MockBroker, start_broker
 from infra.kafka.kraft import CACHE, artefacts, wait_until_ready
+from infra.kafka.topics import Naming
 
 ROOT = Path(__file__).parents[3]
 
@@ -44,26 +45,26 @@ def written_and_read(address: str, topic: str, values: list[bytes]) -> list[byte
         consumer.close()
 
 
-def test_what_is_written_is_read(broker: Broker, prefix: str) -> None:
+def test_what_is_written_is_read(broker: Broker, naming: Naming) -> None:
     if broker.real:
-        make_topic(broker.address, prefix)
-    assert written_and_read(broker.address, prefix, [b"1", b"2"]) == [b"1", b"2"]
+        make_topic(broker.address, naming.prefix)
+    assert written_and_read(broker.address, naming.prefix, [b"1", b"2"]) == [b"1", b"2"]
 
 
-def test_what_was_acknowledged_survives_a_stop_and_a_crash(stoppable_broker: Broker, prefix: str) -> None:
+def test_what_was_acknowledged_survives_a_stop_and_a_crash(stoppable_broker: Broker, naming: Naming) -> None:
     broker = stoppable_broker
     address = broker.address
-    make_topic(address, prefix)
-    written_and_read(address, prefix, [b"1"])
+    make_topic(address, naming.prefix)
+    written_and_read(address, naming.prefix, [b"1"])
     broker.stop()
     with pytest.raises(KafkaRefused, match=f"no Kafka broker answers at {address} within 0.3 s"):
         wait_until_ready(address, 0.3)
     broker.start()
-    written_and_read(address, prefix, [b"2"])
+    written_and_read(address, naming.prefix, [b"2"])
     broker.kill()
     broker.start()
     assert broker.address == address
-    assert written_and_read(address, prefix, [b"3"]) == [b"1", b"2", b"3"]
+    assert written_and_read(address, naming.prefix, [b"3"]) == [b"1", b"2", b"3"]
 
 
 @contextmanager
