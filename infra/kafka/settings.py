@@ -32,7 +32,8 @@ _CONSUMER: Final[dict[str, Setting]] = {
     # An offset that retention has taken is an error with a name; the default jumps to the end without a word.
     "auto.offset.reset": "error",
     # All partitions of a broker share one fetch at a time: one that joins late waits until the fetch before is over.
-    # The default of 500 ms measured 300 to 430 ms median from produce to consume on quiet topics, 10 ms 3 to 4 ms.
+    # Produce to consume on 128 quiet partitions of Apache Kafka: median 3.0 ms with 10 ms, 5.3 ms with the default of
+    # 500. librdkafka's mock answers an empty fetch only then: 300 to 430 ms with the default.
     "fetch.wait.max.ms": 10,
     "fetch.min.bytes": 1,
     # A partition whose queue was full is fetched again at once when it has room; the default pauses it for 1 s.

@@ -1,6 +1,7 @@
 """The table of topics holds in a real cluster, and messages go where other Kafka clients would send them."""
 
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -18,10 +19,12 @@ from infra.kafka.settings import (
     parse_overrides,
     producer_settings,
 )
-from infra.kafka.topics import STORE_RETENTION_S, TABLE, TOPIC, Naming, key_and_partition
+from infra.kafka.topics import STORE_RETENTION_S, TABLE, TOPIC, Naming, Topic, key_and_partition
 from schemas import events
 from schemas.json_schemas import types_by_topic
 from schemas.message_keys import key_of_id, murmur2, partition_of_id
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "kafka.md"
 
 # Kafka's own, from UtilsTest.testMurmur2 of Apache Kafka; librdkafka and kafka-python test the same.
 VECTORS = {
@@ -149,6 +152,17 @@ def test_other_events_are_keyed_by_viewer_or_author() -> None:
 
 def test_every_topic_with_messages_is_in_the_table() -> None:
     assert set(types_by_topic()) <= set(TOPIC)
+
+
+def test_the_document_tells_the_table() -> None:
+    told = [line for line in DOCUMENT.read_text().splitlines() if line.startswith("| `")]
+    assert told == [document_row(topic) for topic in TABLE]
+
+
+def document_row(topic: Topic) -> str:
+    kept = "for ever" if topic.retention_s is None else f"{topic.retention_s // 3600} h"
+    writer = "the job" if topic.ours else "you"
+    return f"| `{topic.name}` | {topic.key} | {topic.policy} | {kept} | {writer} | {topic.carries} |"
 
 
 def test_a_prefix_sets_a_jobs_topics_apart() -> None:
