@@ -10,8 +10,10 @@ import msgspec
 import typer
 from rich.table import Table
 
+from flows.options import Checkpoint, Json, Log, Out, ParameterFile, Set, checkpoint_path, parameters_from
+from flows.serving.commands import add_to
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
-from operators.parameters import DEFAULTS, ENTRIES, Parameters, load, parse_assignment
+from operators.parameters import ENTRIES, parse_assignment
 
 app = typer.Typer(
     add_completion=False,
@@ -20,27 +22,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help=__doc__,
 )
-
-Log = Annotated[
-    Path, typer.Argument(help="JSON Lines, plain, .gz or .zst: one merged file, or a folder, a file a topic")
-]
-Out = Annotated[Path, typer.Option("--out", "-o", help="where the outputs go")]
-Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="a Phoenix checkpoint: a path, or `demo`")]
-ParameterFile = Annotated[Path | None, typer.Option("--parameters", "-p", help="a TOML file of parameters")]
-Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="one parameter, as name=value; may be repeated")]
-Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
-
-
-def parameters_from(file: Path | None, assignments: list[str] | None) -> Parameters:
-    """Return the defaults with a file's and the command line's values in place."""
-    parameters = load(file) if file is not None else DEFAULTS
-    return parameters.overridden(dict(parse_assignment(one) for one in assignments or []))
-
-
-def checkpoint_path(name: str) -> Path:
-    """Return the file of a checkpoint: those in the repository go by their names."""
-    named = Path(__file__).parent / "models" / "trained" / f"{name}.phoenix"
-    return named if named.exists() else Path(name)
 
 
 @app.command()
@@ -349,6 +330,9 @@ def evaluate(
         if rows:
             console.print(rows_table(what, [msgspec.structs.asdict(row) for row in rows]))
         console.print(rows_table("", [{"what": name, "value": one} for name, one in facts.items()]))
+
+
+add_to(app)
 
 
 @app.command()

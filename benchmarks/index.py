@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.intake import Intake
+from flows.options import checkpoint_path
 from infra.logs.reader import LogReader
 from infra.polls import polls_of
 from infra.world import PRESETS, simulate
@@ -34,7 +35,6 @@ from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from operators.posts.index import CandidateIndex
 from operators.state import MemoryState, live_posts
-from run_flow import checkpoint_path
 from schemas.actions import SURFACE_HOME
 
 Matrix = npt.NDArray[np.float32]

@@ -80,11 +80,15 @@ class ForYou:
         self.state = intake.state
         self.phoenix = phoenix
         self.ranker = ranker
+        # Requests read and not yet answered, by partition and offset, and the answers made so far.
+        self.unanswered: set[tuple[int, int]] = set()
+        self.answers = 0
 
     def candidates(self, query: Query) -> Hydrated:
         """Gather and hydrate the candidates of a query from the live posts."""
         accounting = Accounting(explain=query.request.event.explain)
         accounting.timed("queue", time.perf_counter() - query.request.read_at_s)
+        self.unanswered.add((query.request.origin.partition, query.request.origin.offset))
         with accounting.timing("candidates"):
             table = gather(query, self.state.posts, self.phoenix, accounting, query.is_late())
         return Hydrated(query, table, accounting)
@@ -113,6 +117,8 @@ class ForYou:
             with accounting.timing("slate"):
                 feed, served = make_feed(ranked, self.state.viewers)
         accounting.timed("request", time.perf_counter() - query.request.read_at_s)
+        self.unanswered.discard((query.request.origin.partition, query.request.origin.offset))
+        self.answers += 1
         return Answer(feed, served, query.request, accounting.durations_s)
 
 

@@ -17,13 +17,18 @@ from schemas.events import PostCreated
 from schemas.ids import key_of
 from schemas.polls import RawPoll
 
+# The raw post events of one poll, with the job's clock when they were taken in.
+TakenIn = tuple[int, list[bytes]]
+
 
 class Intake:
     """The work of the steps that change the state; `events` counts what was taken.
 
     `clock_ms` is the time by which posts expire: the median of the latest events' times, so that one event with a wrong
     clock neither expires the posts of others nor holds anything back. Requests before `answer_from_ms` are passed over;
-    those for which `answered` knows the posts of a feed have been answered by a process before this one.
+    those for which `answered` knows the posts of a feed have been answered by a process before this one. Where there is
+    a `journal`, raw post events go there as they are taken in, with the clock of the moment. `polls`, `events` and
+    `dead_letters` count what has come through.
     """
 
     def __init__(
@@ -33,13 +38,17 @@ class Intake:
         ownership: Ownership,
         answer_from_ms: int = 0,
         answered: Callable[[Request], Keys | None] | None = None,
+        journal: list[TakenIn] | None = None,
     ) -> None:
         self.state = state
         self.parameters = parameters
         self.ownership = ownership
         self.answer_from_ms = answer_from_ms
         self._answered = answered
+        self.journal = journal
+        self.polls = 0
         self.events = 0
+        self.dead_letters = 0
         self.clock_ms = 0
         self._latest_ms: deque[int] = deque(maxlen=CLOCK_EVENTS)
 
@@ -47,6 +56,7 @@ class Intake:
         """Decode a poll."""
         poll = decode(raw, self.parameters, self.ownership)
         self.events += poll.events
+        self.dead_letters += len(poll.dead_letters)
         return poll
 
     def update_posts(self, poll: Poll) -> Iterable[Poll]:
@@ -56,9 +66,12 @@ class Intake:
             self.clock_ms = max(self.clock_ms, median_low(self._latest_ms))
         posts = self.state.posts
         first_new = posts.table.end
+        if self.journal is not None and poll.post_events:
+            self.journal.append((self.clock_ms, [origin.raw for origin in poll.post_origins]))
         for refusal in posts.apply(poll.post_events, self.clock_ms):
             place = next(i for i, event in enumerate(poll.post_events) if event is refusal.event)
             poll.dead_letters.append(dead_letter(poll.post_origins[place], Refused(refusal.reason, refusal.path)))
+            self.dead_letters += 1
         if poll.actions is not None:
             authors, terms = posts.table.resolve(poll.actions.post)
             if posts.table.end > first_new:
@@ -82,6 +95,7 @@ class Intake:
 
     def update_viewers(self, poll: Poll) -> Iterable[Query]:
         """Apply a poll's engagements and graph changes; hydrate the requests that are to be answered."""
+        self.polls += 1
         requests = [request for request in poll.requests if request.event.at >= self.answer_from_ms]
         if self._answered is not None:
             requests = [request for request in requests if not self._remembered(request, self._answered(request))]

@@ -37,14 +37,21 @@ def viewer_id(text: str) -> int | str:
 def refusals() -> Iterator[None]:
     """Turn what the rooms refuse into one sentence and status 2."""
     from infra.importers import ImportRefused
+    from infra.kafka import KafkaRefused
     from infra.logs.files import LogRefused
+    from infra.operations import OperationsRefused
+    from infra.stores import StoreRefused
     from infra.world.truth import TruthRefused
     from models.checkpoints import CheckpointRefused
     from operators.parameters import ParameterRefused
 
+    refused = (
+        Refusal, ParameterRefused, LogRefused, CheckpointRefused, ImportRefused, TruthRefused, KafkaRefused,
+        OperationsRefused, StoreRefused,
+    )  # fmt: skip
     try:
         yield
-    except (Refusal, ParameterRefused, LogRefused, CheckpointRefused, ImportRefused, TruthRefused) as error:
+    except refused as error:
         refuse(str(error))
     except OSError as error:
         refuse(f"{error.filename}: {error.strerror}" if error.filename else str(error))

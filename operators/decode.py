@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
 
@@ -166,12 +166,24 @@ def _refuse_wrong_keys(decoded: list[Event | Refused], keys: Sequence[bytes | No
 
 def dead_letter(origin: Origin, refused: Refused) -> DeadLetter:
     """Return the dead letter of an input."""
-    return DeadLetter(origin.topic, origin.partition, origin.offset, refused.reason, refused.path, origin.raw)
+    return DeadLetter(
+        origin.topic,
+        origin.partition,
+        origin.offset,
+        refused.reason,
+        refused.path,
+        origin.raw,
+        origin.key,
+        origin.published_ms,
+    )
 
 
 def _origin(raw: RawPoll, index: int) -> Origin:
-    return Origin(
-        raw.topics[index], raw.partitions[index], raw.offsets[index], raw.raw[index], raw.headers.get(index, ())
+    origin = Origin(raw.topics[index], raw.partitions[index], raw.offsets[index], raw.raw[index])
+    if raw.keys is None:
+        return origin
+    return replace(
+        origin, key=raw.keys[index], published_ms=raw.published_ms[index], headers=raw.headers.get(index, ())
     )
 
 
@@ -187,12 +199,10 @@ def _take_request(
     partition = partition_of(viewer, ownership.partitions) if raw.keys is None else raw.partitions[index]
     if not ownership.owns(partition):
         return
-    published_ms = raw.published_ms.get(index, 0)
+    published_ms = origin.published_ms
     deadline_ms = published_ms + resolved.serving.deadline_ms if published_ms and resolved.serving.deadline_ms else 0
     shed = index in raw.shed
-    poll.requests.append(
-        Request(event, viewer, resolved, origin, raw.read_at_s, partition, published_ms, deadline_ms, shed)
-    )
+    poll.requests.append(Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed))
 
 
 def _columns(engagements: list[Engagement]) -> Actions:

@@ -150,6 +150,9 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     deadline_ms: Annotated[
         int, _meta("a request published longer ago is answered without the model; 0 is never", "4", ge=0)
     ] = 1200
+    waiting_max: Annotated[
+        int, _meta("requests that may wait for the ranker; of more the oldest are shed", "4, as in flight", "job", ge=1)
+    ] = 256
 
 
 class Visibility(Struct, frozen=True, forbid_unknown_fields=True):

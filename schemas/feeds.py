@@ -77,8 +77,11 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     error: str | None = None
 
 
-class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True):
-    """An input that was refused: where it came from, why, and its bytes (base64 in JSON) (topic dead-letters)."""
+class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True, omit_defaults=True):
+    """An input that was refused: where it came from, why, and its bytes (base64 in JSON) (topic dead-letters).
+
+    A message of Kafka has a key (base64 too) and a time beside them.
+    """
 
     topic: str
     partition: int
@@ -86,3 +89,5 @@ class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True):
     reason: str
     path: str
     raw: bytes
+    key: bytes | None = None
+    published_ms: int = 0

@@ -17,8 +17,8 @@ class RawPoll:
     (milliseconds) accepted then.
 
     On Kafka `keys` are those of the messages, which decide on the partition; in a recorded log there are none, and the
-    partition follows from the viewer. The rest is given for requests only, by their places: when they were published,
-    in milliseconds, their headers, and which of them are too many to be answered.
+    partition follows from the viewer; `published_ms` are the messages' own times. The rest is given for requests only,
+    by their places: their headers, and which of them are too many to be answered.
     """
 
     raw: Sequence[bytes]
@@ -29,6 +29,6 @@ class RawPoll:
     at_max: int
     errors: Mapping[int, str] = field(default_factory=dict)
     keys: Sequence[bytes | None] | None = None
-    published_ms: Mapping[int, int] = field(default_factory=dict)
+    published_ms: Sequence[int] = ()
     headers: Mapping[int, Headers] = field(default_factory=dict)
     shed: AbstractSet[int] = frozenset()

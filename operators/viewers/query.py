@@ -16,12 +16,14 @@ DEADLINE: Final = "deadline"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where an input came from: its place in the log or on Kafka, and the headers it had there."""
+    """Where an input came from: its place in the log or on Kafka, and what came with it there."""
 
     topic: str
     partition: int
     offset: int
     raw: bytes = b""
+    key: bytes | None = None
+    published_ms: int = 0
     headers: Headers = ()
 
 
@@ -39,7 +41,6 @@ class Request:
     origin: Origin
     read_at_s: float
     partition: int = 0
-    published_ms: int = 0
     deadline_ms: int = 0
     shed: bool = False
 

@@ -1,0 +1,29 @@
+"""What several commands are told alike: logs, checkpoints, parameters, and where Kafka is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
+
+Log = Annotated[
+    Path, typer.Argument(help="JSON Lines, plain, .gz or .zst: one merged file, or a folder, a file a topic")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="where the outputs go")]
+Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="a Phoenix checkpoint: a path, or `demo`")]
+ParameterFile = Annotated[Path | None, typer.Option("--parameters", "-p", help="a TOML file of parameters")]
+Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="one parameter, as name=value; may be repeated")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
+
+
+def parameters_from(file: Path | None, assignments: list[str] | None) -> Parameters:
+    """Return the defaults with a file's and the command line's values in place."""
+    parameters = load(file) if file is not None else DEFAULTS
+    return parameters.overridden(dict(parse_assignment(one) for one in assignments or []))
+
+
+def checkpoint_path(name: str) -> Path:
+    """Return the file of a checkpoint: those in the repository go by their names."""
+    named = Path(__file__).parent.parent / "models" / "trained" / f"{name}.phoenix"
+    return named if named.exists() else Path(name)

@@ -1,0 +1,121 @@
+"""From answers and dead letters to messages: keys, partitions and headers, each sent once."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+
+from flows.for_you import Answer
+from flows.serving.earlier import Answered, Earlier
+from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED
+from infra.kafka.headers import TRACEPARENT, origin_headers, schema_header, trace_headers
+from infra.kafka.outbox import Outbox, Outgoing
+from infra.kafka.topics import TOPIC
+from infra.operations import Metrics, Tracing
+from operators.keys import Keys, keys_of
+from operators.viewers.query import DEADLINE, Request
+from schemas.codec import encode
+from schemas.events import Served
+from schemas.feeds import DeadLetter, Feed
+from schemas.message_keys import key_of_id
+
+
+class Answers:
+    """Sends what the flow makes; `answers` and `letters` count what it was given."""
+
+    def __init__(
+        self, outbox: Outbox, earlier: Earlier, metrics: Metrics, tracing: Tracing, owns: Callable[[int], bool]
+    ) -> None:
+        self._outbox = outbox
+        self._earlier = earlier
+        self._metrics = metrics
+        self._tracing = tracing
+        self._owns = owns
+        self._schemas = {topic: schema_header(TOPIC[topic].schema) for topic in (FEEDS, SERVED, DEAD_LETTERS)}
+        self.answers = 0
+        self.letters = 0
+
+    def send(self, answers: list[Answer]) -> None:
+        """Send feeds, and after each what it showed."""
+        for answer in answers:
+            self.answers += 1
+            request, feed = answer.request, answer.feed
+            origin = request.origin
+            self._metrics.count_feed(_outcome(feed))
+            self._metrics.observe_stages(answer.durations_s)
+            for component in feed.degraded:
+                self._metrics.degraded.labels(component).inc()
+            headers = origin_headers(origin.topic, origin.partition, origin.offset, origin.published_ms)
+            trace = trace_headers(origin.headers)
+            if self._tracing.enabled:
+                onward = self._tracing.request(trace[0][1] if trace else None, answer.durations_s)
+                trace = [(TRACEPARENT, onward)] if onward else []
+            key = key_of_id(feed.viewer)
+            served = None
+            if answer.served is not None:
+                served = Outgoing(
+                    (SERVED, origin.partition), key, encode(answer.served), [*headers, self._schemas[SERVED], *trace]
+                )
+            self._outbox.send(
+                Outgoing(
+                    (FEEDS, origin.partition),
+                    key,
+                    encode(feed),
+                    [*headers, self._schemas[FEEDS], *trace],
+                    delivered=partial(self._delivered, origin.published_ms),
+                    then=served,
+                )
+            )
+
+    def _delivered(self, published_ms: int) -> None:
+        if published_ms:
+            self._metrics.observe_stages({"end_to_end": max(0.0, time.time() - published_ms / 1000)})
+
+    def answered(self, request: Request) -> Keys | None:
+        """Return the posts of the feed that an earlier process answered a request with; None where there is none.
+
+        If that process did not come to say what the feed showed, it is said now.
+        """
+        found = self._earlier.answer(request.origin.partition, request.origin.offset)
+        if found is None:
+            return None
+        if found.feed.error is None and not found.served:
+            self._send_served(request, found)
+        return keys_of([item.post for item in found.feed.items])
+
+    def _send_served(self, request: Request, found: Answered) -> None:
+        event, origin = request.event, request.origin
+        posts = tuple(item.post for item in found.feed.items)
+        served = Served(event.at, event.request, event.viewer, posts, event.surface, found.feed.model)
+        headers = origin_headers(origin.topic, origin.partition, origin.offset, origin.published_ms)
+        trace = trace_headers(origin.headers)
+        self._outbox.send(
+            Outgoing(
+                (SERVED, origin.partition),
+                key_of_id(event.viewer),
+                encode(served),
+                [*headers, self._schemas[SERVED], *trace],
+            )
+        )
+
+    def bury(self, letters: list[DeadLetter]) -> None:
+        """Send dead letters, on the partition of what was refused; its owner does where all instances read it."""
+        for letter in letters:
+            self.letters += 1
+            if not self._owns(letter.partition):
+                continue
+            self._metrics.count_dead_letter(letter.topic, letter.reason)
+            if self._earlier.has_letter(letter.topic, letter.partition, letter.offset):
+                continue
+            headers = origin_headers(
+                letter.topic, letter.partition, letter.offset, letter.published_ms, f"{letter.path}: {letter.reason}"
+            )
+            place = (DEAD_LETTERS, letter.partition)
+            self._outbox.send(Outgoing(place, letter.key, encode(letter), [*headers, self._schemas[DEAD_LETTERS]]))
+
+
+def _outcome(feed: Feed) -> str:
+    if feed.error is not None:
+        return "shed"
+    if DEADLINE in feed.degraded:
+        return "late"
+    return "degraded" if feed.degraded else "ranked"

@@ -1,0 +1,132 @@
+"""Commits: what changed in an epoch is copied between two polls and written by a thread while the flow goes on."""
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from flows.intake import TakenIn
+from flows.serving.durable import DurableState
+from flows.serving.earlier import Earlier
+from flows.serving.positions import OUTPUTS, Positions
+from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Place
+from infra.kafka.outbox import Outbox
+from infra.operations import Metrics, get_log
+from operators.viewers.viewers import ChangedViewers
+
+log = get_log("commits")
+POSTS: Final = CONTEXT[0]
+GRAPH: Final = CONTEXT[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """All that one commit makes durable, as it was at one moment; nothing in it changes any more."""
+
+    viewers: ChangedViewers
+    viewer_positions: dict[int, Positions]
+    posts: list[TakenIn]
+    posts_latest_ms: int
+    posts_expired_ms: int
+    posts_positions: Positions
+    sent: frozenset[int]
+    offsets: dict[Place, int]
+
+
+class Commits:
+    """Writes epochs, one after the other."""
+
+    def __init__(
+        self, state: DurableState, outbox: Outbox, earlier: Earlier, metrics: Metrics, in_memory_max: int
+    ) -> None:
+        self._state = state
+        self._outbox = outbox
+        self._earlier = earlier
+        self._metrics = metrics
+        self._in_memory_max = in_memory_max
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="commits")
+        self._running: Future[dict[Place, int]] | None = None
+
+    def running(self) -> bool:
+        """Return whether an epoch is being written."""
+        return self._running is not None and not self._running.done()
+
+    def begin(
+        self,
+        positions: Mapping[Place, int],
+        unanswered: set[tuple[int, int]],
+        posts: list[TakenIn],
+        posts_latest_ms: int,
+        clock_ms: int,
+    ) -> None:
+        """Copy what changed and hand it to the thread; the flow stands still for that long.
+
+        `positions` are the next offsets of all inputs, `unanswered` the partitions and offsets of requests in work,
+        which are read again unless their answers are out by the next commit.
+        """
+        start_s = time.perf_counter()
+        epoch = Epoch(
+            viewers=self._state.viewers.take_changed(),
+            viewer_positions={
+                one: self._viewer_positions(one, positions, unanswered) for one in self._state.viewer_positions
+            },
+            posts=posts,
+            posts_latest_ms=posts_latest_ms,
+            posts_expired_ms=self._state.expired_ms(),
+            posts_positions=Positions({POSTS: _of_topic(positions, POSTS)}, clock_ms=clock_ms),
+            sent=self._outbox.unacknowledged(),
+            offsets=dict(positions),
+        )
+        self._running = self._thread.submit(self._write, epoch)
+        self._metrics.commit_stall_seconds.observe(time.perf_counter() - start_s)
+
+    def finish(self, wait: bool = False) -> dict[Place, int] | None:
+        """Return the offsets of a commit that has ended since the last call; raises what ended it otherwise."""
+        if self._running is None or not (wait or self._running.done()):
+            return None
+        offsets, self._running = self._running.result(), None
+        viewers = self._state.viewers
+        viewers.forget_unused(self._in_memory_max, viewers.epoch)
+        return offsets
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()
+
+    def _viewer_positions(
+        self, partition: int, positions: Mapping[Place, int], unanswered: set[tuple[int, int]]
+    ) -> Positions:
+        inputs = {topic: {partition: positions[topic, partition]} for topic in (*ENGAGEMENTS, REQUESTS)
+                  if (topic, partition) in positions}  # fmt: skip
+        open_offsets = [offset for one, offset in unanswered if one == partition]
+        if open_offsets:
+            inputs[REQUESTS] = {partition: min(open_offsets)}
+        inputs[GRAPH] = _of_topic(positions, GRAPH)
+        outputs = self._state.viewer_positions[partition].outputs
+        if not self._earlier.remains(partition):
+            ends = {topic: self._end((topic, partition)) for topic in OUTPUTS}
+            outputs = {topic: max(end, outputs.get(topic, 0)) for topic, end in ends.items()}
+        return Positions(inputs, outputs)
+
+    def _end(self, place: Place) -> int:
+        return max(self._outbox.ends.get(place, 0), self._earlier.ends.get(place, 0))
+
+    def _write(self, epoch: Epoch) -> dict[Place, int]:
+        start_s = time.perf_counter()
+        # Nothing counts as done before its answer is out.
+        self._outbox.wait(epoch.sent)
+        state, records = self._state, epoch.viewers.records()
+        if epoch.posts or epoch.posts_positions.inputs != state.posts_positions.inputs:
+            state.commit_posts(epoch.posts, epoch.posts_latest_ms, epoch.posts_expired_ms, epoch.posts_positions)
+        for partition, positions in epoch.viewer_positions.items():
+            changed = records.get(partition, [])
+            if changed or positions != state.viewer_positions[partition]:
+                state.commit_viewers(partition, changed, positions)
+        self._metrics.commit_seconds.observe(time.perf_counter() - start_s)
+        self._metrics.commits.inc()
+        return epoch.offsets
+
+
+def _of_topic(positions: Mapping[Place, int], topic: str) -> dict[int, int]:
+    return {partition: offset for (name, partition), offset in positions.items() if name == topic}

@@ -1,0 +1,277 @@
+"""`serve`: the For You dataflow of one instance on Kafka, from its stores to its last commit."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from flows.for_you import ForYou, Sinks, for_you
+from flows.intake import Intake, TakenIn
+from flows.serving.answers import Answers
+from flows.serving.commits import Commits
+from flows.serving.durable import DurableState
+from flows.serving.earlier import read_earlier
+from flows.serving.positions import starts
+from infra.kafka import KafkaRefused
+from infra.kafka.admin import check_topics, list_topics
+from infra.kafka.inbox import REQUESTS, Connection, Inbox, LostPolicy
+from infra.kafka.outbox import Outbox
+from infra.kafka.source import KafkaSource, Turns
+from infra.operations import Health, Metrics, get_log, serve_operations, tracing_from_environment
+from infra.polls import EachSink, run
+from models.phoenix import Phoenix
+from operators.decode import Ownership
+from operators.parameters import Parameters
+from operators.ranking import Ranker
+from schemas.polls import RawPoll
+
+log = get_log("serve")
+
+LOST_POLICIES: Final[dict[str, LostPolicy]] = {"stop": "stop", "earliest": "earliest", "latest": "latest"}
+# Requests in work for each thread: one being ranked, one waiting so that the thread never idles.
+IN_WORK_PER_THREAD: Final = 2
+# How long an end may take: feeds still out are taken in by the broker in milliseconds, or it is away.
+DRAIN_S: Final = 6.0
+GAUGES_EVERY_S: Final = 1.0
+# The interpreter's lock goes round so often: the default of 5 ms is what a poll would wait behind a ranking thread.
+SWITCH_INTERVAL_S: Final = 0.0005
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What to serve, with what, and where.
+
+    `viewers_in_memory_max` viewers at most stay in memory between epochs; `epoch_s` is the time between commits.
+    """
+
+    connection: Connection
+    state: Path
+    checkpoint: Path
+    parameters: Parameters
+    instance: int = 0
+    instances: int = 1
+    port: int = 0
+    threads: int = min(2, os.cpu_count() or 1)
+    viewers_in_memory_max: int = 200_000
+    epoch_s: float = 0.5
+    lost: LostPolicy = "stop"
+
+
+class Job:
+    """One instance at work: its turns, and what they leave behind."""
+
+    def __init__(
+        self,
+        what: Serving,
+        topics: Mapping[str, int],
+        ownership: Ownership,
+        phoenix: Phoenix,
+        state: DurableState,
+        metrics: Metrics,
+        health: Health,
+    ) -> None:
+        self._what, self._state, self._metrics, self._health = what, state, metrics, health
+        begin = starts(state.viewer_positions, state.posts_positions, topics, ownership.owned)
+        self._earlier = read_earlier(what.connection, state.viewer_positions, begin)
+        self._outbox = Outbox(what.connection)
+        waiting_max = what.parameters.serving.waiting_max
+        self._inbox = Inbox(what.connection, begin, waiting_max, what.lost, ownership.owns)
+        self._commits = Commits(state, self._outbox, self._earlier, metrics, what.viewers_in_memory_max)
+        tracing = tracing_from_environment(f"{ownership.instance}/{ownership.instances}")
+        self._answers = Answers(self._outbox, self._earlier, metrics, tracing, ownership.owns)
+        self._journal: list[TakenIn] = []
+        self.intake = Intake(state, what.parameters, ownership, answered=self._answers.answered, journal=self._journal)
+        self.intake.clock_ms = state.posts_positions.clock_ms
+        self._ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
+        self._flow = ForYou(self.intake, phoenix, self._ranker)
+        self._polls = 0
+        self._due = False
+        self._stopping = False
+        self._gauged_at_s = 0.0
+        log.info(
+            "beginning",
+            owned=list(ownership.owned),
+            earlier_answers=len(self._earlier.answers),
+            to_load=self._inbox.to_load,
+        )
+
+    def run(self) -> None:
+        """Serve until told to stop; then answer what is in work, commit, and return."""
+        turns = Turns(self._poll, self._before, self._epoch_ended, lambda: self._stopping)
+        sinks = Sinks(EachSink(self._answers.send), EachSink(self._answers.bury))
+        run(for_you(self._flow, KafkaSource(turns), sinks), timedelta(seconds=self._what.epoch_s))
+        self._finish()
+
+    def stop(self) -> None:
+        """Take no more polls."""
+        self._stopping = True
+
+    # -- turns
+
+    def _poll(self) -> RawPoll | None:
+        poll = self._inbox.poll(self._ranker.room())
+        if poll is not None:
+            self._polls += 1
+            for topic in set(poll.topics):
+                self._metrics.events.labels(topic).inc(poll.topics.count(topic))
+        return poll
+
+    def _before(self) -> None:
+        self._health.beat()
+        self._outbox.poll()
+        self._committed(self._commits.finish())
+        if self._due and not self._commits.running() and self._settled():
+            self._commit()
+        now_s = time.monotonic()
+        if now_s - self._gauged_at_s >= GAUGES_EVERY_S:
+            self._gauged_at_s = now_s
+            self._gauge()
+
+    def _epoch_ended(self) -> None:
+        self._due = True
+
+    def _settled(self) -> bool:
+        """Return whether all that was polled has gone through: the state is that of the positions, to the message."""
+        made = (self._polls, self._flow.answers, self.intake.dead_letters)
+        return made == (self.intake.polls, self._answers.answers, self._answers.letters)
+
+    def _commit(self) -> None:
+        self._due = False
+        table = self._state.posts.table
+        # Times ahead of the clock are kept as long as any post could be.
+        latest_ms = max(table.clock_ms, self.intake.clock_ms)
+        taken_in = self._journal.copy()
+        self._journal.clear()
+        self._commits.begin(self._inbox.positions, self._flow.unanswered, taken_in, latest_ms, self.intake.clock_ms)
+
+    def _committed(self, offsets: dict[tuple[str, int], int] | None) -> None:
+        if offsets is not None:
+            self._inbox.commit(offsets)
+
+    def _gauge(self) -> None:
+        """Bring the gauges up to now, and say once when all is loaded."""
+        metrics, inbox = self._metrics, self._inbox
+        metrics.requests_in_work.set(self._ranker.in_work)
+        metrics.requests_waiting.set(inbox.waiting)
+        metrics.live_posts.set(len(self._state.posts.table))
+        metrics.viewers.labels("memory").set(len(self._state.viewers))
+        metrics.viewers.labels("store").set(sum(len(store) for store in self._state.stores.values()))
+        metrics.store_bytes.labels("posts").set(self._state.posts_store.size_bytes())
+        metrics.store_bytes.labels("viewers").set(sum(store.size_bytes() for store in self._state.stores.values()))
+        for topic, messages in inbox.lags().items():
+            metrics.lag_messages.labels(topic).set(messages)
+        for topic, lag_s in inbox.lags_s().items():
+            metrics.lag_seconds.labels(topic).set(lag_s)
+        if inbox.loaded and not self._health.holds("state"):
+            self._health.set("state", True)
+            self._health.set("kafka", True)
+            metrics.warm_up_ratio.set(1)
+            log.info("ready", live_posts=len(self._state.posts.table), viewers=len(self._state.viewers))
+        elif not inbox.loaded:
+            left = inbox.left_to_load()
+            self._health.set("state", False, f"{left:,} of {inbox.to_load:,} messages to read")
+            metrics.warm_up_ratio.set(1 - left / max(1, inbox.to_load))
+
+    def _finish(self) -> None:
+        self._ranker.close()
+        if not self._outbox.drain(DRAIN_S):
+            log.warning("answers_left", reason="the broker did not take them in time; they are made again")
+            return
+        self._commits.finish(wait=True)
+        self._commit()
+        offsets = self._commits.finish(wait=True)
+        self._committed(offsets)
+        self._commits.close()
+        self._inbox.close()
+        log.info("stopped", events=self.intake.events, feeds=self._answers.answers)
+
+
+def serve(what: Serving) -> None:
+    """Serve as one instance until SIGTERM or SIGINT.
+
+    Raises KafkaRefused, StoreRefused, OperationsRefused and CheckpointRefused for what keeps it from beginning.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    metrics, health = Metrics(what.instance, what.instances), Health()
+    metrics.watch_health(health)
+    server = serve_operations(what.port, health, metrics.exposition)
+    log.info("operations", port=server.port)
+    try:
+        topics = _checked_topics(what)
+        ownership = _ownership(what, topics)
+        phoenix = Phoenix.load(what.checkpoint)
+        metrics.set_model(phoenix.version)
+        state = DurableState(what.state, ownership.owned, ownership.instance, what.parameters, phoenix)
+        metrics.watch_disk(what.state)
+        try:
+            _load(what, phoenix, state, metrics, health)
+            job = Job(what, topics, ownership, phoenix, state, metrics, health)
+            with _stopped_by_signals(job.stop):
+                job.run()
+        finally:
+            state.close()
+    finally:
+        server.close()
+
+
+def _checked_topics(what: Serving) -> dict[str, int]:
+    """Return the numbers of partitions of the job's topics, once they are as they must be."""
+    cluster = what.connection
+    wrong = check_topics(
+        cluster.address,
+        cluster.naming,
+        store_retention_s=what.parameters.posts.retention_s,
+        overrides=cluster.settings,
+    )
+    if wrong:
+        raise KafkaRefused(" ".join(wrong))
+    states = list_topics(cluster.address, cluster.naming, overrides=cluster.settings)
+    return {one.name: one.partitions for one in states}
+
+
+def _ownership(what: Serving, topics: Mapping[str, int]) -> Ownership:
+    try:
+        return Ownership(what.instance, what.instances, topics[REQUESTS])
+    except ValueError as error:
+        raise KafkaRefused(f"--instance {what.instance}/{what.instances} can't be: {error}.") from None
+
+
+def _load(what: Serving, phoenix: Phoenix, state: DurableState, metrics: Metrics, health: Health) -> None:
+    """Compile the model's shapes while the live posts come back."""
+
+    def compiling(done: int, of: int) -> None:
+        health.set("model", done == of, f"{done} of {of} shapes compiled")
+
+    def loading(done: int, of: int) -> None:
+        health.set("index", False, f"{done} of {of} chunks of posts loaded")
+        metrics.warm_up_ratio.set(done / of / 2)
+
+    with ThreadPoolExecutor(1) as compiler:
+        compiled = compiler.submit(phoenix.warm_up, what.parameters.selection.candidates_max, compiling)
+        state.load_posts(loading)
+        health.set("index", True)
+        compiled.result()
+
+
+@contextmanager
+def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT stop the job in good order instead of at once."""
+
+    def told(number: int, _frame: FrameType | None) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        stop()
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

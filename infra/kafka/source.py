@@ -1,0 +1,54 @@
+"""The one source of a flow that runs on Kafka: all topics behind one partition, so that nothing falls out of step."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
+
+from schemas.polls import RawPoll
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """What the flow's turns are made of.
+
+    `poll` returns what has come, or None; `before` is called before each poll, when all polls before it have gone
+    through the flow; `epoch_ended` when Bytewax ends an epoch; `ended` says that no more polls shall be taken.
+    """
+
+    poll: Callable[[], RawPoll | None]
+    before: Callable[[], None]
+    epoch_ended: Callable[[], None]
+    ended: Callable[[], bool]
+
+
+class KafkaSource(FixedPartitionedSource[RawPoll, None]):
+    """Bytewax's view of an inbox. Offsets are kept with the state they produced, not in Bytewax's recovery store."""
+
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def list_parts(self) -> list[str]:
+        """Return the one partition."""
+        return ["all"]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_Partition":
+        """Return the partition."""
+        return _Partition(self._turns)
+
+
+class _Partition(StatefulSourcePartition[RawPoll, None]):
+    def __init__(self, turns: Turns) -> None:
+        self._turns = turns
+
+    def next_batch(self) -> list[RawPoll]:
+        """Return the next poll, or nothing: Bytewax comes back in 1 ms. Raises StopIteration at the end."""
+        self._turns.before()
+        if self._turns.ended():
+            raise StopIteration
+        poll = self._turns.poll()
+        return [] if poll is None else [poll]
+
+    def snapshot(self) -> None:
+        """Note that an epoch has ended."""
+        self._turns.epoch_ended()
