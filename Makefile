@@ -55,10 +55,14 @@ bench-quick: $(READY) ## the same in about a minute, with smaller sets
 docs: $(READY) ## write the generated documents and JSON Schemas anew
 	$(RUN) -m schemas.json_schemas
 	$(RUN) -m docs.generate
+	$(RUN) -m infra.kafka.asyncapi
+	$(RUN) -m infra.deploy.generate
 
 requirements: $(READY) ## pin the requirements anew, with hashes, for Python 3.11 and 3.12 (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
 		--no-annotate --no-header --quiet --upgrade --output-file requirements.txt
+	uv pip compile pyproject.toml --universal --fork-strategy fewest --generate-hashes \
+		--no-annotate --no-header --quiet --constraint requirements.txt --output-file infra/deploy/requirements.txt
 
 clean: ## remove what was made, the virtual environment too
 	rm -rf $(VENV) $(OUT)
