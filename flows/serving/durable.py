@@ -20,7 +20,7 @@ from operators.parameters import Parameters
 from operators.posts.live import TRIM_LAG_MS, LivePosts
 from operators.state import live_posts
 from operators.viewers.viewers import Viewers
-from schemas.codec import Refused, decode_batch
+from schemas.codec import decode_batch
 from schemas.events import PostCreated, PostDeleted, PostLabelled
 
 # Of viewer records, of post chunks and of Positions: one number, since they are written together.
@@ -79,17 +79,21 @@ class DurableState:
     def load_posts(self, progress: Callable[[int, int], None]) -> None:
         """Take in the stored post events again; `progress` is told how many chunks are done, of how many."""
         count = len(self.posts_store)
-        for done, (key, raw) in enumerate(self.posts_store.items(), start=1):
-            latest_ms = 0
-            for clock_ms, lines in _chunks.decode(raw):
-                events = [event for event in decode_batch(lines, ANY_TIME) if not isinstance(event, Refused)]
-                posts = [event for event in events if isinstance(event, PostCreated | PostDeleted | PostLabelled)]
-                self.posts.apply(posts, clock_ms)
-                latest_ms = max(latest_ms, *(event.at for event in posts), 0)
-            self._chunks.append((key, latest_ms))
-            self._next_chunk = key + 1
-            progress(done, count)
-        self.posts.refresh_index()
+        with self.posts.index_aside():
+            for done, (key, raw) in enumerate(self.posts_store.items(), start=1):
+                self._chunks.append((key, self._take_in(_chunks.decode(raw))))
+                self._next_chunk = key + 1
+                progress(done, count)
+
+    def _take_in(self, chunk: list[TakenIn]) -> int:
+        """Take in the post events of a chunk again; return the latest time among them."""
+        latest_ms = 0
+        for clock_ms, lines in chunk:
+            decoded = decode_batch(lines, ANY_TIME)
+            events = [event for event in decoded if isinstance(event, PostCreated | PostDeleted | PostLabelled)]
+            self.posts.apply(events, clock_ms)
+            latest_ms = max(latest_ms, *(event.at for event in events), 0)
+        return latest_ms
 
     def commit_viewers(self, partition: int, records: list[tuple[int, bytes]], positions: Positions) -> None:
         """Make a partition's changed viewers durable, with how far they are."""

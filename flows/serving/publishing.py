@@ -23,7 +23,8 @@ def publish(
 ) -> dict[str, int]:
     """Publish a log's events in their order; return how many went to each topic, bad lines under "refused".
 
-    Bad lines go nowhere: they have no key. What a log says was served stays out, since the job says it itself. `rate_hz` is events a second, 0 for as many as the broker takes.
+    Bad lines go nowhere: they have no key. What a log says was served stays out, since the job says it itself.
+    `rate_hz` is events a second, 0 for as many as the broker takes.
     Raises LogRefused and KafkaRefused.
     """
     reader, outbox = LogReader(log), Outbox(connection)

@@ -1,15 +1,19 @@
 """The live posts of an instance: the table, Thunder over it and the candidate index beside it."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from models.inputs import F32, U16
 from operators.keys import Keys
-from operators.posts.columns import DELETED
+from operators.posts.columns import DELETED, Rows
 from operators.posts.index import CandidateIndex
-from operators.posts.records import Refusal
+from operators.posts.records import Posts, Refusal
 from operators.posts.table import PostTable
 from operators.posts.thunder import Thunder
 from schemas.events import PostEvent
@@ -19,6 +23,9 @@ from schemas.events import PostEvent
 TRIM_LAG_MS: Final = 120_000
 # New posts are embedded at the latest when so many wait: one call of the candidate tower takes as many.
 EMBEDDED_AT_ONCE: Final = 256
+
+# Batches that may wait for the index while it is kept aside; each is at least EMBEDDED_AT_ONCE posts.
+WAITING_MAX: Final = 64
 
 # Posts, authors and terms to unit vectors, float32[n, d].
 Embed = Callable[[Keys, Keys, U16], F32]
@@ -32,6 +39,7 @@ class LivePosts:
         self.thunder = Thunder(table)
         self.index = index
         self._embed = embed
+        self._do: Callable[[Callable[[], None]], object] = _at_once
         self._embedded = table.base  # rows before this one are in the index, or were never meant for it
 
     def apply(self, events: Sequence[PostEvent], now_ms: int | None = None) -> list[Refusal]:
@@ -49,10 +57,31 @@ class LivePosts:
         self.thunder.sync()
         removed = self.table.take_removed()
         if self.index is not None:
-            if len(removed):
-                self.index.remove(removed)
-            self.index.expire(cutoff_ms - self.table.retention_ms)
+            self._do(partial(_forget, self.index, removed, cutoff_ms - self.table.retention_ms))
         return refused
+
+    @contextmanager
+    def index_aside(self) -> Iterator[None]:
+        """Keep the index in a thread of its own, in the same order, until the end of the block: for loading many posts.
+
+        Meanwhile the index lags behind the table and is not to be searched.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="index") as thread:
+            waiting: deque[Future[None]] = deque()
+
+            def aside(work: Callable[[], None]) -> None:
+                waiting.append(thread.submit(work))
+                while len(waiting) > WAITING_MAX or (waiting and waiting[0].done()):
+                    waiting.popleft().result()
+
+            self._do = aside
+            try:
+                yield
+                self.refresh_index()
+                for work in waiting:
+                    work.result()
+            finally:
+                self._do = _at_once
 
     def refresh_index(self) -> None:
         """Embed the originals added since the last time and put them into the index, without those deleted again."""
@@ -61,8 +90,7 @@ class LivePosts:
         if self.index is None or self._embed is None or not len(added):
             return
         new = self.table.gather(added)
-        self.index.add(added, new.created_ms, self._embed(new.key, new.author, new.terms))
-        self.index.remove(added[new.flags & DELETED != 0])
+        self._do(partial(_add, self.index, self._embed, added, new))
 
     def _expires_before_it_is_embedded(self, cutoff_ms: int) -> bool:
         if self._embedded >= self.table.end:
@@ -73,3 +101,20 @@ class LivePosts:
     def memory_bytes(self) -> int:
         """Return the bytes of the posts without their vectors."""
         return self.table.memory_bytes() + self.thunder.memory_bytes()
+
+
+def _at_once(work: Callable[[], None]) -> None:
+    work()
+
+
+def _add(index: CandidateIndex, embed: Embed, rows: Rows, new: Posts) -> None:
+    """Embed posts and put them into the index, without those deleted already."""
+    index.add(rows, new.created_ms, embed(new.key, new.author, new.terms))
+    index.remove(rows[new.flags & DELETED != 0])
+
+
+def _forget(index: CandidateIndex, removed: Rows, before_ms: int) -> None:
+    """Take deleted posts and expired ones out of the index."""
+    if len(removed):
+        index.remove(removed)
+    index.expire(before_ms)
