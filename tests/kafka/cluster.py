@@ -1,0 +1,154 @@
+"""A job's topics on a broker, as its clients see them: what is published, and what comes back."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+from confluent_kafka import Message, Producer
+
+from infra.kafka.admin import create_topics
+from infra.kafka.headers import Origin, parse_origin
+from infra.kafka.inbox import Connection, Place
+from infra.kafka.read_back import read_back
+from infra.kafka.settings import open_producer, producer_settings
+from infra.kafka.topics import Naming, key_and_partition
+from schemas.codec import encode
+from schemas.events import TOPIC_OF, Event, Served
+from schemas.feeds import DeadLetter, Feed
+
+PARTITIONS: Final = 4
+# What a producer waits for when it has more than librdkafka's queue holds.
+FULL_WAIT_S: Final = 0.05
+# On two busy cores a job that has much to do may take so long to answer; one that is well takes milliseconds.
+PATIENCE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message of the job's: where it lies, what it holds and which input it is about."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    headers: dict[str, bytes | None]
+    origin: Origin
+
+    @property
+    def about(self) -> tuple[str, int, int]:
+        """The topic, partition and offset of the input."""
+        return self.origin.topic, self.origin.partition, self.origin.offset
+
+    @property
+    def feed(self) -> Feed:
+        """The feed it holds."""
+        return msgspec.json.decode(self.value, type=Feed)
+
+    @property
+    def served(self) -> Served:
+        """What it says was served."""
+        return msgspec.json.decode(self.value, type=Served)
+
+    @property
+    def letter(self) -> DeadLetter:
+        """The dead letter it holds."""
+        return msgspec.json.decode(self.value, type=DeadLetter)
+
+
+class Cluster:
+    """The topics of one prefix, made anew."""
+
+    def __init__(self, address: str, naming: Naming, partitions: int = PARTITIONS) -> None:
+        self.connection = Connection(address, naming)
+        self.partitions = partitions
+        create_topics(address, naming, partitions=partitions)
+        self._producer: Producer = open_producer(producer_settings(address))
+        self._read: dict[str, list[Received]] = {}
+        self._ends: dict[Place, int] = {}
+
+    # -- in
+
+    def send(self, event: Event, at_ms: int = 0) -> None:
+        """Send an event with its key to its partition, published at a time in milliseconds, or now."""
+        key, partition = key_and_partition(event, self.partitions)
+        self.send_raw(TOPIC_OF[type(event)], partition, key, encode(event), at_ms)
+
+    def send_raw(self, topic: str, partition: int, key: bytes | None, value: bytes | None, at_ms: int = 0) -> None:
+        """Send any bytes anywhere."""
+        name = self.connection.naming.of(topic)
+        while True:
+            try:
+                self._producer.produce(name, value, key, partition, on_delivery=_taken, timestamp=at_ms)
+                self._producer.poll(0)
+                return
+            except BufferError:
+                self._producer.poll(FULL_WAIT_S)
+
+    def flush(self) -> None:
+        """Wait until the broker has all that was sent."""
+        assert self._producer.flush(PATIENCE_S) == 0, "the broker has not taken all messages"
+
+    def publish(self, *events: Event, at_ms: int = 0) -> None:
+        """Send events and wait until the broker has them."""
+        for event in events:
+            self.send(event, at_ms)
+        self.flush()
+
+    # -- out
+
+    def read(self, topic: str) -> list[Received]:
+        """Return all that a topic of the job's holds, partition by partition."""
+        places = [(topic, partition) for partition in range(self.partitions)]
+        ends: dict[Place, int] = {}
+        starts = {place: self._ends.get(place, 0) for place in places}
+        got = self._read.setdefault(topic, [])
+        got += [_received(place[1], message) for place, message in read_back(self.connection, starts, ends)]
+        self._ends |= ends
+        return sorted(got, key=lambda one: (one.partition, one.offset))
+
+    def bare(self, topic: str) -> dict[Place, list[Message]]:
+        """Return the messages of an input topic by partition."""
+        found: dict[Place, list[Message]] = {(topic, one): [] for one in range(self.partitions)}
+        for place, message in read_back(self.connection, dict.fromkeys(found, 0), {}):
+            found[place].append(message)
+        return found
+
+    def feeds(self, requests: Iterable[str]) -> dict[str, Received]:
+        """Wait until each of these requests has a feed; return the feeds, of each request the last."""
+        wanted, found = set(requests), dict[str, Received]()
+
+        def all_there() -> bool:
+            found.update((str(one.feed.request), one) for one in self.read("feeds"))
+            return wanted <= found.keys()
+
+        wait_until(all_there, lambda: f"no feed of {sorted(wanted - found.keys())[:5]} and others")
+        return {request: found[request] for request in wanted}
+
+
+def wait_until(holds: Callable[[], bool], what: Callable[[], str] | str, timeout_s: float = PATIENCE_S) -> None:
+    """Wait for something; fails with `what` is not there after so many seconds."""
+    end_s = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < end_s, what if isinstance(what, str) else what()
+        time.sleep(0.02)
+
+
+def by_input(messages: Sequence[Received]) -> dict[tuple[str, int, int], list[Received]]:
+    """Return messages by the input they are about."""
+    found: dict[tuple[str, int, int], list[Received]] = {}
+    for one in messages:
+        found.setdefault(one.about, []).append(one)
+    return found
+
+
+def _received(partition: int, message: Message) -> Received:
+    headers = message.headers() or []
+    origin = parse_origin(headers)  # type: ignore[arg-type]
+    assert origin is not None, f"no origin in the headers {headers}"
+    return Received(partition, int(message.offset() or 0), message.key(), message.value() or b"", dict(headers), origin)
+
+
+def _taken(error: object, _message: object) -> None:
+    assert error is None, f"the broker refused a message: {error}"
