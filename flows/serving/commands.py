@@ -165,6 +165,7 @@ def create(
     kafka_set: KafkaSet = None,
     partitions: Annotated[int, typer.Option(min=1, max=1024, help="of every topic; can't change later")] = 16,
     replicas: Annotated[int | None, typer.Option(min=1, help="copies of each partition; the brokers' default")] = None,
+    registry: Annotated[str, typer.Option("--schema-registry", help="register the JSON Schemas at this URL")] = "",
     file: ParameterFile = None,
     assignments: Set = None,
 ) -> None:
@@ -173,6 +174,7 @@ def create(
     Example: `run_flow.py topics create --kafka localhost:9092 --partitions 16`
     """
     from infra.kafka.admin import create_topics
+    from infra.kafka.registry import register_schemas
 
     with refusals():
         cluster = connection(kafka, prefix, kafka_set)
@@ -185,7 +187,10 @@ def create(
             store_retention_s=retention_s,
             overrides=cluster.settings,
         )
+        registered = register_schemas(registry, cluster.naming) if registry else {}
     console.print(f"created {', '.join(made)}" if made else "all topics exist")
+    if registered:
+        console.print(f"registered {', '.join(registered)}")
 
 
 @topics_app.command(name="list")
