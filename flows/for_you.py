@@ -80,9 +80,10 @@ class ForYou:
         self.state = intake.state
         self.phoenix = phoenix
         self.ranker = ranker
-        # Requests read and not yet answered, by partition and offset, and the answers made so far.
+        # Requests read and not yet answered, by partition and offset; the answers so far, and the query of the last.
         self.unanswered: set[tuple[int, int]] = set()
         self.answers = 0
+        self.latest: Query | None = None
 
     def candidates(self, query: Query) -> Hydrated:
         """Gather and hydrate the candidates of a query from the live posts."""
@@ -119,6 +120,7 @@ class ForYou:
         accounting.timed("request", time.perf_counter() - query.request.read_at_s)
         self.unanswered.discard((query.request.origin.partition, query.request.origin.offset))
         self.answers += 1
+        self.latest = query
         return Answer(feed, served, query.request, accounting.durations_s)
 
 

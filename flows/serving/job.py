@@ -1,5 +1,6 @@
 """`serve`: the For You dataflow of one instance on Kafka, from its stores to its last commit."""
 
+import gc
 import os
 import signal
 import sys
@@ -41,6 +42,11 @@ IN_WORK_PER_THREAD: Final = 2
 # How long an end may take: feeds still out are taken in by the broker in milliseconds, or it is away.
 DRAIN_S: Final = 6.0
 GAUGES_EVERY_S: Final = 1.0
+# A probe is one exact search: some 17 ms among a million posts.
+PROBE_EVERY_S: Final = 60.0
+# What lives at the start is not looked at again, and the young are looked at less often: with the default thresholds
+# the collector walks all of a large state in the middle of a request.
+GC_THRESHOLDS: Final = (10_000, 50, 100)
 # The interpreter's lock goes round so often: the default of 5 ms is what a poll would wait behind a ranking thread.
 SWITCH_INTERVAL_S: Final = 0.0005
 
@@ -95,7 +101,7 @@ class Job:
         self._polls = 0
         self._due = False
         self._stopping = False
-        self._gauged_at_s = 0.0
+        self._gauged_at_s = self._probed_at_s = 0.0
         log.info(
             "beginning",
             owned=list(ownership.owned),
@@ -159,6 +165,7 @@ class Job:
     def _gauge(self) -> None:
         """Bring the gauges up to now, and say once when all is loaded."""
         metrics, inbox = self._metrics, self._inbox
+        self._probe_index(time.monotonic())
         metrics.requests_in_work.set(self._ranker.in_work)
         metrics.requests_waiting.set(inbox.waiting)
         metrics.live_posts.set(len(self._state.posts.table))
@@ -171,14 +178,29 @@ class Job:
         for topic, lag_s in inbox.lags_s().items():
             metrics.lag_seconds.labels(topic).set(lag_s)
         if inbox.loaded and not self._health.holds("state"):
-            self._health.set("state", True)
-            self._health.set("kafka", True)
-            metrics.warm_up_ratio.set(1)
-            log.info("ready", live_posts=len(self._state.posts.table), viewers=len(self._state.viewers))
+            self._ready()
         elif not inbox.loaded:
             left = inbox.left_to_load()
             self._health.set("state", False, f"{left:,} of {inbox.to_load:,} messages to read")
             metrics.warm_up_ratio.set(1 - left / max(1, inbox.to_load))
+
+    def _ready(self) -> None:
+        self._health.set("state", True)
+        self._health.set("kafka", True)
+        self._metrics.warm_up_ratio.set(1)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*GC_THRESHOLDS)
+        log.info("ready", live_posts=len(self._state.posts.table), viewers=len(self._state.viewers))
+
+    def _probe_index(self, now_s: float) -> None:
+        """Measure, now and then, how much of the exact answer the index finds for the viewer last served."""
+        latest, index = self._flow.latest, self._state.posts.index
+        if latest is None or index is None or now_s - self._probed_at_s < PROBE_EVERY_S:
+            return
+        self._probed_at_s = now_s
+        vector = self._flow.phoenix.embed_viewer(latest.context)
+        self._metrics.index_recall.set(index.recall(vector[None], latest.parameters.retrieval.posts_max))
 
     def _finish(self) -> None:
         self._ranker.close()
