@@ -42,6 +42,10 @@ TOPICS_SET: Final = frozenset(TOPICS)
 CLOCK_EVENTS: Final = 9
 
 
+# Dwell times are kept as 16-bit floats: this is the longest they hold, 18 hours.
+DWELL_S_KEPT: Final = np.float32(np.finfo(np.float16).max)
+
+
 @dataclass(frozen=True, slots=True)
 class Ownership:
     """Which viewers this instance, k of n, answers: those whose partition p has p mod n = k."""
@@ -215,7 +219,7 @@ def _columns(engagements: list[Engagement]) -> Actions:
         terms=np.zeros((len(engagements), NO_TERMS), np.uint16),
         action=np.frombuffer(bytes([ACTION_INDEX[one.action] for one in engagements]), np.uint8),
         undo=np.frombuffer(bytes([one.undo for one in engagements]), np.bool_),
-        dwell_s=np.frombuffer(array("f", [one.dwell_s for one in engagements]), np.float32),
+        dwell_s=np.minimum(np.frombuffer(array("f", [one.dwell_s for one in engagements]), np.float32), DWELL_S_KEPT),
         surface=np.frombuffer(bytes([one.surface for one in engagements]), np.uint8),
         at_ms=np.frombuffer(array("q", [one.at for one in engagements]), np.int64),
     )

@@ -34,6 +34,9 @@ BULK_PER_POLL_LOADING: Final = 4096
 # A partition may end in records that no consumer sees (compaction, transactions): silence for so long is its end.
 SILENCE_S: Final = 2.0
 PARTITIONS_LOOKED_UP_S: Final = 30.0
+# What a partition answers whose leader is new, or not yet chosen, and how long to wait before asking again.
+_LEADERLESS: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+LEADER_WAIT_S: Final = 0.1
 LostPolicy = Literal["stop", "earliest", "latest"]
 
 
@@ -116,11 +119,15 @@ class Lane:
 
     def bounds(self, place: Place) -> tuple[int, int]:
         """Return the first offset of a partition and one past its last; raises KafkaRefused."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(self._place(place, 0), ANSWER_TIMEOUT_S)
-        except KafkaException as error:
-            raise KafkaRefused(f"{place[0]}[{place[1]}] can't be read: {error.args[0].str()}.") from None
-        return low, high
+        end_s = time.monotonic() + ANSWER_TIMEOUT_S
+        while True:
+            try:
+                low, high = self._consumer.get_watermark_offsets(self._place(place, 0), ANSWER_TIMEOUT_S)
+                return low, high
+            except KafkaException as error:
+                if error.args[0].code() not in _LEADERLESS or time.monotonic() > end_s:
+                    raise KafkaRefused(f"{place[0]}[{place[1]}] can't be read: {error.args[0].str()}.") from None
+                time.sleep(LEADER_WAIT_S)
 
     def known_end(self, place: Place) -> int:
         """Return the end of a partition as last heard of, -1 where nothing was; asks nobody."""
