@@ -1,6 +1,7 @@
 """Commits: what changed in an epoch is copied between two polls and written by a thread while the flow goes on."""
 
 import time
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 from flows.intake import TakenIn
 from flows.serving.durable import DurableState
 from flows.serving.earlier import Earlier
-from flows.serving.positions import OUTPUTS, Positions
+from flows.serving.positions import DEAD_LETTERS, OUTPUTS, Positions
 from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Place
 from infra.kafka.outbox import Outbox
 from infra.operations import Metrics, get_log
@@ -47,6 +48,11 @@ class Commits:
         self._in_memory_max = in_memory_max
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="commits")
         self._running: Future[dict[Place, int]] | None = None
+        # By partition: the next request and the end of the dead letters, at the commits that may still matter.
+        self._marks = {
+            one: deque([(max(0, begun.of(REQUESTS, one)), begun.outputs.get(DEAD_LETTERS, 0))])
+            for one, begun in state.viewer_positions.items()
+        }
 
     def running(self) -> bool:
         """Return whether an epoch is being written."""
@@ -103,11 +109,26 @@ class Commits:
         if open_offsets:
             inputs[REQUESTS] = {partition: min(open_offsets)}
         inputs[GRAPH] = _of_topic(positions, GRAPH)
+        # Posts are kept elsewhere; whoever owns this partition next must know which of its posts were refused already.
+        inputs[POSTS] = {partition: positions.get((POSTS, partition), 0)}
         outputs = self._state.viewer_positions[partition].outputs
         if not self._earlier.remains(partition):
             ends = {topic: self._end((topic, partition)) for topic in OUTPUTS}
+            next_request = positions.get((REQUESTS, partition), 0)
+            ends[DEAD_LETTERS] = self._letters_end(partition, next_request, min(open_offsets, default=next_request))
             outputs = {topic: max(end, outputs.get(topic, 0)) for topic, end in ends.items()}
         return Positions(inputs, outputs)
+
+    def _letters_end(self, partition: int, next_request: int, oldest_open: int) -> int:
+        """Return where dead letters may begin about requests that are read again: those from the oldest open one on.
+
+        A bad request is refused at once, while good ones before it are in work: its letter is out before their feeds.
+        """
+        marks = self._marks[partition]
+        marks.append((next_request, self._end((DEAD_LETTERS, partition))))
+        while len(marks) > 1 and marks[1][0] <= oldest_open:
+            marks.popleft()
+        return marks[0][1]
 
     def _end(self, place: Place) -> int:
         return max(self._outbox.ends.get(place, 0), self._earlier.ends.get(place, 0))
