@@ -30,9 +30,10 @@ from schemas.events import (
     PostEvent,
     PostLabelled,
     Served,
+    UserDeleted,
 )
 from schemas.feeds import DeadLetter
-from schemas.ids import key_of, partition_of
+from schemas.ids import Id, key_of, partition_of
 from schemas.message_keys import message_key, partition_of_id
 from schemas.polls import RawPoll
 
@@ -77,7 +78,7 @@ class Poll:
 
     `action_places` and `post_places` say where in the poll its actions and post events stood, `action_partitions` the
     partitions of their viewers, `post_origins` where post events came from; `served` is what a recorded log says was
-    shown, which training reads and a feed does not; `latest_ms` are the times of the last few events.
+    shown, which training reads and a feed does not; `deleted_users` are those of all instances; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
@@ -87,6 +88,7 @@ class Poll:
     action_partitions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     post_places: list[int] = field(default_factory=list)
     graph: list[GraphChange] = field(default_factory=list)
+    deleted_users: list[Id] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
@@ -121,6 +123,8 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             _take_request(poll, event, raw, index, parameters, ownership)
         elif isinstance(event, Served):
             poll.served.append(event)
+        elif isinstance(event, UserDeleted):
+            poll.deleted_users.append(event.viewer)
         else:
             poll.graph += _owned_sides(event, raw, index, ownership)
     last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))

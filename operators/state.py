@@ -8,6 +8,7 @@ object, one step changes it, others reach it through its methods.
 from typing import Protocol
 
 from models.phoenix import Phoenix
+from operators.deleted_users import DeletedUsers
 from operators.parameters import Parameters
 from operators.posts.index import CandidateIndex
 from operators.posts.live import LivePosts
@@ -26,13 +27,18 @@ class State(Protocol):
     def viewers(self) -> Viewers:
         """The viewers this instance owns."""
 
+    @property
+    def deleted(self) -> DeletedUsers:
+        """The users deleted so far, of all instances."""
+
 
 class MemoryState:
     """State in memory, empty at the start and gone at the end: for replays."""
 
     def __init__(self, parameters: Parameters, posts: LivePosts) -> None:
         self.posts = posts
-        self.viewers = Viewers(parameters)
+        self.deleted = DeletedUsers()
+        self.viewers = Viewers(parameters, deleted=self.deleted)
 
 
 def live_posts(parameters: Parameters, phoenix: Phoenix | None = None) -> LivePosts:

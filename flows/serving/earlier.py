@@ -31,13 +31,20 @@ class Earlier:
     answers: dict[tuple[int, int], Answered] = field(default_factory=dict)
     letters: set[tuple[str, int, int]] = field(default_factory=set)
     ends: dict[Place, int] = field(default_factory=dict)
+    viewers: Mapping[int, Positions] = field(default_factory=dict)
 
     def answer(self, partition: int, offset: int) -> Answered | None:
         """Return, and forget, the answer to a request."""
         return self.answers.pop((partition, offset), None)
 
     def has_letter(self, topic: str, partition: int, offset: int) -> bool:
-        """Return whether an input has a dead letter, and forget it."""
+        """Return whether an input has a dead letter, and forget it.
+
+        Posts may be read from their beginning by an instance that is new to them: those that the partition's owner had
+        behind it at the last commit have theirs.
+        """
+        if offset < self.viewers[partition].of(topic, partition):
+            return True
         if (topic, partition, offset) not in self.letters:
             return False
         self.letters.discard((topic, partition, offset))
@@ -50,7 +57,7 @@ class Earlier:
 
 def read_earlier(connection: Connection, viewers: Mapping[int, Positions], starts: Mapping[Place, int]) -> Earlier:
     """Return what was sent about inputs that are read again from `starts` on."""
-    earlier = Earlier()
+    earlier = Earlier(viewers=dict(viewers))
     served: set[tuple[int, int]] = set()
     since = {(topic, one): positions.outputs.get(topic, 0) for one, positions in viewers.items() for topic in OUTPUTS}
     for (topic, partition), message in read_back(connection, since, earlier.ends):

@@ -137,7 +137,8 @@ class Job:
         if self._due and not self._commits.running() and self._settled():
             self._commit()
         now_s = time.monotonic()
-        if now_s - self._gauged_at_s >= GAUGES_EVERY_S:
+        just_loaded = self._inbox.loaded and not self._health.holds("state")
+        if just_loaded or now_s - self._gauged_at_s >= GAUGES_EVERY_S:
             self._gauged_at_s = now_s
             self._gauge()
 

@@ -34,7 +34,8 @@ def gather(
         accounting.count("source.thunder", len(found), len(found))
         rows.append((THUNDER, found))
     if parameters.retrieval.enabled and not query.request.event.in_network_only and not late:
-        found = attempt(query, "source.phoenix_retrieval", partial(from_retrieval, query, posts, phoenix), NO_ROWS)
+        retrieval = partial(from_retrieval, query, posts, phoenix, accounting)
+        found = attempt(query, "source.phoenix_retrieval", retrieval, NO_ROWS)
         accounting.count("source.phoenix_retrieval", len(found), len(found))
         rows.append((RETRIEVAL, found))
     source = np.concatenate([np.full(len(found), name, np.uint8) for name, found in rows] or [np.empty(0, np.uint8)])
@@ -50,15 +51,17 @@ def from_thunder(query: Query, posts: LivePosts) -> Rows:
     return posts.thunder.newest(followed, viewer, query.at_ms, query.seen, query.parameters.thunder)
 
 
-def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix) -> Rows:
+def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Accounting) -> Rows:
     """Return the posts nearest to the viewer's embedding, rows int64[n]; what has just arrived is among them."""
     index = posts.index
     if index is None:
         raise LookupError("there is no candidate index")
     posts.refresh_index()
-    vector = phoenix.embed_viewer(query.context)
+    with accounting.timing("embed_viewer"):
+        vector = phoenix.embed_viewer(query.context)
     oldest_ms = query.at_ms - query.parameters.posts.retention_s * 1000
-    rows, _ = index.search(vector, query.parameters.retrieval.posts_max, query.at_ms, oldest_ms)
+    with accounting.timing("search"):
+        rows, _ = index.search(vector, query.parameters.retrieval.posts_max, query.at_ms, oldest_ms)
     return rows
 
 

@@ -1,12 +1,13 @@
 """What is known of a viewer beside the action sequence, and a viewer as one record of a durable store."""
 
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from operators.deleted_users import DeletedUsers
 from operators.keys import Keys, no_keys
 from operators.text import token_hashes
 from operators.viewers.relations import NO_RELATIONS, Relations
@@ -52,6 +53,19 @@ class Facts:
 
 NO_FACTS: Final = Facts()
 _SETS: Final = ("followed", "followed_by", "blocked", "blocked_by", "muted", "subscribed")
+
+
+def without_users(groups: Groups, facts: Facts, deleted: DeletedUsers) -> tuple[Groups, Facts] | None:
+    """Return what is left of a viewer without relations to deleted users and groups of their posts; None for all."""
+    relations = facts.relations
+    gone = {name: deleted.hold(getattr(relations, name)) for name in _SETS}
+    gone_groups = deleted.hold(np.ascontiguousarray(groups.rows["author"]))
+    if not gone_groups.any() and not any(mask.any() for mask in gone.values()):
+        return None
+    sets: dict[str, Any] = {name: getattr(relations, name)[~mask] for name, mask in gone.items() if mask.any()}
+    if sets:
+        facts = facts.with_relations(replace(relations, **sets))
+    return groups.chosen(~gone_groups) if gone_groups.any() else groups, facts
 
 
 class ViewerRecord(msgspec.Struct, array_like=True, frozen=True):

@@ -64,9 +64,19 @@ class Groups:
         """Return the newest groups in a ring of another size."""
         if groups_max == self.groups_max:
             return self
-        order = np.arange(self.count - len(self.rows), self.count) % self.groups_max
+        order = self.order()
         rows = self.rows[order[max(0, len(order) - groups_max) :]]
         return Groups(len(rows), groups_max, rows)
+
+    def order(self) -> npt.NDArray[np.int64]:
+        """Return the places of the rows, int64[n], oldest first."""
+        return np.arange(self.count - len(self.rows), self.count) % self.groups_max
+
+    def chosen(self, kept: npt.NDArray[np.bool_]) -> "Groups":
+        """Return the groups of some rows, as if there had never been others."""
+        order = self.order()
+        rows = self.rows[order[kept[order]]]
+        return Groups(len(rows), self.groups_max, rows)
 
 
 class ActionSequences:
@@ -202,9 +212,9 @@ class ActionSequences:
         for slot, post, action in zip(run.slot.tolist(), run.post, run.action.tolist(), strict=True):
             self._actions[slot, self._post[slot] == post] &= np.uint32(~(1 << action) & 0xFFFFFFFF)
 
-    def _add(self, run: Actions) -> None:
-        order = np.lexsort((np.arange(len(run.slot)), run.post, run.slot))
-        run = run.take(order)
+    def _add(self, arrived: Actions) -> None:
+        order = np.lexsort((np.arange(len(arrived.slot)), arrived.post, arrived.slot))
+        run = arrived.take(order)
         at_s = run.at_ms // 1000
         same = (run.slot[1:] == run.slot[:-1]) & (run.post[1:] == run.post[:-1])
         near = np.abs(np.diff(at_s)) <= self.window_s
@@ -216,8 +226,13 @@ class ActionSequences:
         words = bits | (run.surface[last].astype(np.uint32) << np.uint32(SURFACE_SHIFT))
         latest_s = np.maximum.reduceat(at_s, first)
 
-        joins = self._recent_group(group, at_s[first])
-        joined = joins >= 0
+        joins, newest_s = self._newest_group(group)
+        joined = (joins >= 0) & (np.abs(newest_s - at_s[first]) <= self.window_s)
+        back = run.slot[1:][same & (np.diff(at_s) < 0)]
+        late = group.slot[newest_s > at_s[first]]
+        if len(back) or len(late):
+            self._add_disordered(arrived, np.concatenate([back, late]))
+            return
         # Only the first group of a (viewer, post) in this batch can join: later ones are farther than the window.
         where = (group.slot[joined], joins[joined])
         old = self._actions[where]
@@ -226,18 +241,26 @@ class ActionSequences:
         self._at_s[where] = np.maximum(self._at_s[where], latest_s[joined].astype(np.uint32))
         self._push(group, order[first], words, dwell_s, latest_s, ~joined)
 
-    def _recent_group(self, group: Actions, at_s: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return for each group the position of a kept group of its post within the window, or -1."""
+    def _add_disordered(self, arrived: Actions, slots: Slots) -> None:
+        """Take actions among which some viewers' times on a post go back: those viewers' one by one, as they came.
+
+        What an action joins is the group's latest time; only where times do not go back is that the action before.
+        """
+        apart = np.isin(arrived.slot, slots)
+        if not apart.all():
+            self._add(arrived.take(np.flatnonzero(~apart)))
+        for row in zip(*arrived.take(np.flatnonzero(apart)), strict=True):
+            self._append_one(*row)
+
+    def _newest_group(self, group: Actions) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return for each group the position and the second of its post's newest kept group; -1 where there is none."""
         match = (self._post[group.slot] == group.post[:, None]) & (self._actions[group.slot] != 0)
-        found = np.flatnonzero(match.any(axis=1))
-        joins = np.full(len(group.slot), -1, np.int64)
-        for index in found.tolist():
-            slot = int(group.slot[index])
+        newest, newest_s = np.full((2, len(group.slot)), -1, np.int64)
+        for index in np.flatnonzero(match.any(axis=1)).tolist():
             positions = np.flatnonzero(match[index])
-            newest = positions[np.argmax(self._at_s[slot, positions])]
-            if abs(int(self._at_s[slot, newest]) - int(at_s[index])) <= self.window_s:
-                joins[index] = newest
-        return joins
+            seconds = self._at_s[int(group.slot[index]), positions]
+            newest[index], newest_s[index] = positions[np.argmax(seconds)], seconds.max()
+        return newest, newest_s
 
     def _push(
         self,

@@ -27,6 +27,8 @@ class ViewerSlots:
         self.epoch = 0
         self.keys: Keys = np.zeros(SLOTS_FIRST, np.uint64)
         self.partitions: npt.NDArray[np.int16] = np.zeros(SLOTS_FIRST, np.int16)
+        # How many of the users deleted in this process each viewer is known to say nothing of.
+        self.cleaned: npt.NDArray[np.int64] = np.zeros(SLOTS_FIRST, np.int64)
         self._used: npt.NDArray[np.int64] = np.full(SLOTS_FIRST, -1, np.int64)
         self._changed: npt.NDArray[np.bool_] = np.zeros(SLOTS_FIRST, np.bool_)
 
@@ -35,7 +37,7 @@ class ViewerSlots:
 
     def memory_bytes(self) -> int:
         """Return the bytes of columns and index."""
-        columns = self.keys.nbytes + self.partitions.nbytes + self._used.nbytes + self._changed.nbytes
+        columns = sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
         return columns + self._index.memory_bytes() + 8 * len(self._free)
 
     def find(self, keys: Keys) -> Slots:
@@ -53,7 +55,7 @@ class ViewerSlots:
         else:
             slot, self._end = self._end, self._end + 1
             if slot >= len(self.keys):
-                for name in ("keys", "partitions", "_used", "_changed"):
+                for name in ("keys", "partitions", "cleaned", "_used", "_changed"):
                     column = getattr(self, name)
                     setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
         self._index.insert_one(key, slot)

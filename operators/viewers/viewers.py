@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from models.inputs import Context
+from operators.deleted_users import DeletedUsers
 from operators.keys import Keys, keys_of
 from operators.parameters import Parameters
-from operators.viewers.facts import NO_FACTS, Facts, decode_viewer, encode_viewer
+from operators.viewers.facts import NO_FACTS, Facts, decode_viewer, encode_viewer, without_users
 from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Groups
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
@@ -62,11 +63,18 @@ class ChangedViewers:
 
 
 class Viewers:
-    """Action sequences, relations, seen and served posts of the viewers that this instance owns."""
+    """Action sequences, relations, seen and served posts of the viewers that this instance owns.
 
-    def __init__(self, parameters: Parameters, records: Records | None = None) -> None:
+    Of `deleted` users nothing is told any more: who is in memory forgets them when it is next touched, who is in the
+    store when it is read.
+    """
+
+    def __init__(
+        self, parameters: Parameters, records: Records | None = None, deleted: DeletedUsers | None = None
+    ) -> None:
         self._parameters = parameters
         self._records = records or NoRecords()
+        self._deleted = deleted if deleted is not None else DeletedUsers()
         self._slots = ViewerSlots()
         self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s)
         self._facts: dict[int, Facts] = {}  # by slot, where there are any
@@ -107,27 +115,61 @@ class Viewers:
             for key, partition in dict(zip(keys[missing].tolist(), partitions[missing].tolist(), strict=True)).items():
                 self._bring(key, partition)
             slots[missing] = self._slots.find(keys[missing])
+        self._forget_deleted(slots)
         return slots
 
     def _slot_of(self, key: int, partition: int) -> int:
-        return self._slots.find_one(key) or self._bring(key, partition)
+        return self._touched(self._slots.find_one(key)) or self._bring(key, partition)
 
     def _known_slot_of(self, key: int, partition: int) -> int:
         """Return the slot of a viewer, NOBODY where neither memory nor store knows it."""
-        return self._slots.find_one(key) or self._bring(key, partition, known_only=True)
+        return self._touched(self._slots.find_one(key)) or self._bring(key, partition, known_only=True)
 
     def _bring(self, key: int, partition: int, known_only: bool = False) -> int:
         """Give a viewer a slot and fill it from the store; NOBODY where only known viewers are meant and it is not."""
-        record = self._records.get(partition, key)
+        record = self._records.get(partition, key) if key not in self._deleted else None
         if record is None and known_only:
             return NOBODY
         slot = self._slots.give(key, partition)
         self.sequences.reserve(slot + 1)
         if record is not None:
             groups, facts = decode_viewer(record)
+            if len(self._deleted):
+                groups, facts = without_users(groups, facts, self._deleted) or (groups, facts)
             self.sequences.put(slot, groups)
             self._facts[slot] = facts
+        self._slots.cleaned[slot] = len(self._deleted)
         return slot
+
+    def _touched(self, slot: int) -> int:
+        """Return the slot of a viewer in memory, or NOBODY, once it says nothing of deleted users."""
+        if slot and self._slots.cleaned[slot] < len(self._deleted):
+            self._forget_deleted(np.array([slot]))
+        return slot
+
+    def _forget_deleted(self, slots: Slots) -> None:
+        """Let viewers forget who was deleted since they were last touched. In the store a commit sees to it."""
+        count = len(self._deleted)
+        if not count:
+            return
+        for slot in np.unique(slots[self._slots.cleaned[slots] < count]).tolist():
+            one = np.array([slot])
+            (groups,) = self.sequences.groups(one)
+            left = without_users(groups, self._facts_of(slot), self._deleted)
+            if left is not None:
+                self.sequences.clear(one)
+                self.sequences.put(slot, left[0])
+                self._facts[slot] = left[1]
+        self._slots.cleaned[slots] = count
+
+    def forget(self, key: int) -> None:
+        """Forget a viewer who was deleted: nothing of it is left in memory, nor written any more."""
+        slot = self._slots.find_one(key)
+        if slot:
+            slots = np.array([slot])
+            self.sequences.clear(slots)
+            self._facts.pop(slot, None)
+            self._slots.release(slots)
 
     def _facts_of(self, slot: int) -> Facts:
         return self._facts.get(slot, NO_FACTS)
@@ -141,6 +183,7 @@ class Viewers:
     def take_changed(self) -> ChangedViewers:
         """Return copies of the viewers changed since the last call."""
         slots = self._slots.take_changed()
+        self._forget_deleted(slots)
         return ChangedViewers(
             self._slots.keys[slots].tolist(),
             self._slots.partitions[slots].tolist(),
@@ -199,7 +242,7 @@ class Viewers:
     def remember_seen(self, request: Request) -> None:
         """Remember the posts that a request says were seen; the newest `seen_max` are kept."""
         posts = request.event.seen_ids
-        if posts:
+        if posts and request.viewer not in self._deleted:
             slot = self._slot_of(request.viewer, request.partition)
             self._put_facts(slot, self._facts_of(slot).after_seen(keys_of(posts), self._parameters.filters.seen_max))
 
@@ -211,7 +254,7 @@ class Viewers:
 
     def remember_served(self, request: Request, posts: Keys) -> None:
         """Remember posts as served to a request; the newest `served_max` of a window are kept."""
-        if len(posts):
+        if len(posts) and request.viewer not in self._deleted:
             filters, slot = self._parameters.filters, self._slot_of(request.viewer, request.partition)
             facts = self._facts_of(slot).after_served(
                 request.event.at, posts, filters.served_window_s, filters.served_max

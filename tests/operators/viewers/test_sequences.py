@@ -107,6 +107,25 @@ def test_batches_make_no_difference_to_events_in_time_order(
         assert told(whole.of(slot)) == told(cut_up.of(slot))
 
 
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.integers(1, 2), st.integers(1, 2), st.sampled_from([FAVORITE, REPLY]), st.integers(0, 1500)),
+        min_size=9,
+        max_size=40,
+    ),
+    st.integers(9, 40),
+)
+def test_nor_to_events_in_any_other_order(made: list[tuple[int, int, int, int]], cut: int) -> None:
+    whole, cut_up = sequences(64), sequences(64)
+    for start in range(0, len(made), cut):
+        whole.append(actions(*made[start : start + cut]))
+    for row in made:
+        cut_up.append(actions(row))
+    for slot in (1, 2):
+        assert told(whole.of(slot)) == told(cut_up.of(slot))
+
+
 def test_a_viewer_with_a_full_sequence_takes_less_than_4_kb() -> None:
     store = sequences(groups_max=128)
     store.append(actions(*[(slot, 1, FAVORITE, 0) for slot in range(1, 1001)]))
