@@ -10,7 +10,7 @@ from confluent_kafka import Message, Producer
 
 from infra.kafka.admin import create_topics
 from infra.kafka.headers import Origin, parse_origin
-from infra.kafka.inbox import Connection, Place
+from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Connection, Lane, Place
 from infra.kafka.read_back import read_back
 from infra.kafka.settings import open_producer, producer_settings
 from infra.kafka.topics import Naming, key_and_partition
@@ -67,6 +67,7 @@ class Cluster:
         self._producer: Producer = open_producer(producer_settings(address))
         self._read: dict[str, list[Received]] = {}
         self._ends: dict[Place, int] = {}
+        self._feeds: dict[str, Received] = {}
 
     # -- in
 
@@ -103,28 +104,35 @@ class Cluster:
         places = [(topic, partition) for partition in range(self.partitions)]
         ends: dict[Place, int] = {}
         starts = {place: self._ends.get(place, 0) for place in places}
-        got = self._read.setdefault(topic, [])
-        got += [_received(place[1], message) for place, message in read_back(self.connection, starts, ends)]
+        new = [_received(place[1], message) for place, message in read_back(self.connection, starts, ends)]
         self._ends |= ends
-        return sorted(got, key=lambda one: (one.partition, one.offset))
+        if topic == "feeds":
+            for one in new:
+                self._feeds.setdefault(str(one.feed.request), one)
+        everything = self._read.setdefault(topic, [])
+        everything += new
+        return sorted(everything, key=lambda one: (one.partition, one.offset))
 
-    def bare(self, topic: str) -> dict[Place, list[Message]]:
-        """Return the messages of an input topic by partition."""
-        found: dict[Place, list[Message]] = {(topic, one): [] for one in range(self.partitions)}
-        for place, message in read_back(self.connection, dict.fromkeys(found, 0), {}):
-            found[place].append(message)
-        return found
+    def ends(self) -> dict[Place, int]:
+        """Return one past the last offset of each input partition."""
+        inputs = (*CONTEXT, *ENGAGEMENTS, REQUESTS)
+        places = {(topic, partition): 0 for topic in inputs for partition in range(self.partitions)}
+        lane = Lane(self.connection, places, lost="earliest")
+        try:
+            return lane.ends()
+        finally:
+            lane.close()
 
     def feeds(self, requests: Iterable[str]) -> dict[str, Received]:
-        """Wait until each of these requests has a feed; return the feeds, of each request the last."""
-        wanted, found = set(requests), dict[str, Received]()
+        """Wait until each of these requests has a feed; return the feeds, of each request the first."""
+        wanted = set(requests)
 
         def all_there() -> bool:
-            found.update((str(one.feed.request), one) for one in self.read("feeds"))
-            return wanted <= found.keys()
+            self.read("feeds")
+            return wanted <= self._feeds.keys()
 
-        wait_until(all_there, lambda: f"no feed of {sorted(wanted - found.keys())[:5]} and others")
-        return {request: found[request] for request in wanted}
+        wait_until(all_there, lambda: f"no feeds of {sorted(wanted - self._feeds.keys())[:5]} and maybe more")
+        return {request: self._feeds[request] for request in wanted}
 
 
 def wait_until(holds: Callable[[], bool], what: Callable[[], str] | str, timeout_s: float = PATIENCE_S) -> None:
@@ -132,7 +140,7 @@ def wait_until(holds: Callable[[], bool], what: Callable[[], str] | str, timeout
     end_s = time.monotonic() + timeout_s
     while not holds():
         assert time.monotonic() < end_s, what if isinstance(what, str) else what()
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def by_input(messages: Sequence[Received]) -> dict[tuple[str, int, int], list[Received]]:

@@ -6,6 +6,7 @@ from typing import Final
 from schemas.events import Engagement, FeedRequest, Follow, PostCreated
 
 MINUTE_MS: Final = 60_000
+HOUR_MS: Final = 60 * MINUTE_MS
 NOW_MS: Final = int(time.time() * 1000)
 AUTHORS: Final = [f"author-{number}" for number in range(8)]
 WORDS: Final = ("films", "books", "space", "travel", "gaming")

@@ -13,7 +13,9 @@ from typing import Final
 
 import numpy as np
 
-from flows.serving.durable import FORMAT_VERSION, DurableState, viewer_partitions, viewers_folder
+from flows.serving.durable import FORMAT_VERSION, DurableState, posts_folder, viewer_partitions, viewers_folder
+from flows.serving.positions import Positions
+from infra.kafka.inbox import Place
 from infra.stores import PartitionStore
 from models.phoenix import Phoenix
 from operators.parameters import DEFAULTS
@@ -77,6 +79,8 @@ class Job:
             except urllib.error.HTTPError as error:
                 error.close()
                 return False
+            except OSError:  # it ended while it was asked: the next look says how
+                return False
             return True
 
         wait_until(is_ready, "it is never ready")
@@ -119,6 +123,25 @@ class Job:
         self._process.send_signal(number)
 
 
+def taken_in(state: Path, instance: int = 0) -> dict[Place, int]:
+    """Return how far a state folder is by its last commits: the next offset of each input partition."""
+    found: dict[Place, int] = {}
+    folders = [viewers_folder(state, partition) for partition in viewer_partitions(state)]
+    for folder in (*folders, posts_folder(state, instance)):
+        store = PartitionStore.open(folder, FORMAT_VERSION, read_only=True)
+        for topic, offsets in Positions.decoded(store.meta).inputs.items():
+            for partition, offset in offsets.items():
+                found[topic, partition] = min(offset, found.get((topic, partition), offset))
+        store.close()
+    return found
+
+
+def until_taken_in(cluster: Cluster, state: Path, instance: int = 0) -> None:
+    """Wait until a job has committed all that is on its inputs."""
+    ends = {place: end for place, end in cluster.ends().items() if end}
+    wait_until(lambda: ends.items() <= taken_in(state, instance).items(), "the job does not come to the end")
+
+
 def viewers_in(state: Path) -> dict[int, dict[str, object]]:
     """Return all that the stores in a folder hold of each viewer, in forms that can be compared."""
     found: dict[int, dict[str, object]] = {}
@@ -131,7 +154,7 @@ def viewers_in(state: Path) -> dict[int, dict[str, object]]:
                 found[key] = {
                     "partition": partition,
                     "count": groups.count,
-                    "groups": groups.rows.tolist(),
+                    "groups": [row.tobytes() for row in groups.rows],
                     "followed": set(relations.followed.tolist()),
                     "followed_by": set(relations.followed_by.tolist()),
                     "blocked": set(relations.blocked.tolist()),
