@@ -102,7 +102,7 @@ def run(quick: bool) -> list[dict[str, Any]]:
         at = timed("thunder", at)
         one.phoenix.embed_viewer(query.context)
         at = timed("model: viewer", at)
-        retrieved = from_retrieval(query, posts, one.phoenix)
+        retrieved = from_retrieval(query, posts, one.phoenix, Accounting(False))
         at = timed("retrieval, viewer included", at)
         source = np.repeat(np.array([0, 1], np.uint8), [len(thunder), len(retrieved)])
         table = hydrate(query, posts, np.concatenate([thunder, retrieved]), source)

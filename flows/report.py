@@ -83,6 +83,7 @@ def _explanation(place: int, item: FeedItem) -> RenderableType:
     told = item.explanation
     if told is None:
         return Text("")
+    counts = ", ".join(f"{count:,} {name}" for name, count in item.counts.items())
     largest = max((abs(value) for value in told.contributions.values()), default=0.0)
     parts = [
         f"{name} {told.probabilities[name]:.3g} → {value:+.4f}"
@@ -92,7 +93,7 @@ def _explanation(place: int, item: FeedItem) -> RenderableType:
     factors = " ".join(f"× {factor.name} {factor.value:g}" for factor in told.factors)
     return Text(
         f"{place:>3}. rank {told.rank_before} → {place}: {', '.join(parts)} = {told.weighted:.4f}, "
-        f"offset {told.offset_score:.4f} {factors} = {item.score:.4f}",
+        f"offset {told.offset_score:.4f} {factors} = {item.score:.4f}" + (f"; so far {counts}" if counts else ""),
         style="dim",
     )
 

@@ -24,7 +24,7 @@ Action = Literal[
     "dwell_time",
 ]
 
-ACTIONS: Final[tuple[str, ...]] = get_args(Action)
+ACTIONS: Final[tuple[Action, ...]] = get_args(Action)
 ACTION_INDEX: Final[dict[str, int]] = {name: index for index, name in enumerate(ACTIONS)}
 NEGATIVE_ACTIONS: Final[frozenset[str]] = frozenset({"not_interested", "block_author", "mute_author", "report"})
 # The only continuous output: seconds, not a probability.

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from schemas.actions import Action
 from schemas.events import TimeMs
 from schemas.ids import Id
 
@@ -39,7 +40,7 @@ class ScoreExplanation(Struct, frozen=True):
 
 
 class FeedItem(Struct, frozen=True, omit_defaults=True):
-    """One post of a feed. `why` says in words why it is there."""
+    """One post of a feed. `why` says in words why it is there; `counts` how often it was acted on so far, if known."""
 
     post: Id
     author: Id
@@ -49,6 +50,7 @@ class FeedItem(Struct, frozen=True, omit_defaults=True):
     why: str
     repost_of: Id | None = None
     explanation: ScoreExplanation | None = None
+    counts: dict[Action, int] = {}
 
 
 class Dropped(Struct, frozen=True):
@@ -75,6 +77,14 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     degraded: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     error: str | None = None
+
+
+class PostCounts(Struct, tag_field="kind", tag="post_counts", frozen=True):
+    """How often a post was acted on so far, by action; `at` is its latest action (topic post-counts, key post)."""
+
+    at: TimeMs
+    post: Id
+    counts: dict[Action, int]
 
 
 class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True, omit_defaults=True):

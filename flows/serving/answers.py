@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 
 from flows.for_you import Answer
+from flows.serving.counts import Counts
 from flows.serving.earlier import Answered, Earlier
 from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED
 from infra.kafka.headers import TRACEPARENT, origin_headers, schema_header, trace_headers
@@ -23,10 +24,17 @@ class Answers:
     """Sends what the flow makes; `answers` and `letters` count what it was given."""
 
     def __init__(
-        self, outbox: Outbox, earlier: Earlier, metrics: Metrics, tracing: Tracing, owns: Callable[[int], bool]
+        self,
+        outbox: Outbox,
+        earlier: Earlier,
+        counts: Counts,
+        metrics: Metrics,
+        tracing: Tracing,
+        owns: Callable[[int], bool],
     ) -> None:
         self._outbox = outbox
         self._earlier = earlier
+        self._counts = counts
         self._metrics = metrics
         self._tracing = tracing
         self._owns = owns
@@ -39,6 +47,8 @@ class Answers:
         for answer in answers:
             self.answers += 1
             request, feed = answer.request, answer.feed
+            if request.event.explain:
+                feed = self._counts.shown(feed)
             origin = request.origin
             self._metrics.count_feed(_outcome(feed))
             self._metrics.observe_stages(answer.durations_s)

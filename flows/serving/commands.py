@@ -97,6 +97,29 @@ def serve(
         )
 
 
+def post_counts(
+    kafka: Kafka = LOCAL,
+    state: Annotated[Path, typer.Option("--state", help="the folder of the durable stores")] = Path("out/state"),
+    every: Annotated[float, typer.Option(min=0.1, help="seconds between two sends of what changed")] = 2.0,
+    file: ParameterFile = None,
+    assignments: Set = None,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    log_form: Annotated[str, typer.Option("--log", help="log lines: auto, json or human")] = "auto",
+) -> None:
+    """Count actions on posts for everybody: from engagements to post-counts, until SIGTERM. One instance is enough.
+
+    Example: `run_flow.py post-counts --kafka localhost:9092 --state out/state`
+    """
+    from flows.post_counts import Counting, count
+    from infra.operations import configure_logging
+
+    with refusals():
+        configure_logging(form=log_form)
+        retention_s = parameters_from(file, assignments).posts.retention_s
+        count(Counting(connection(kafka, prefix, kafka_set), state, every, retention_s))
+
+
 def request(
     user: Annotated[str, typer.Argument(help="the viewer's id")],
     kafka: Kafka = LOCAL,
@@ -237,6 +260,6 @@ def check(
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    for command in (serve, request, publish):
+    for command in (serve, post_counts, request, publish):
         app.command()(command)
     app.add_typer(topics_app, name="topics")

@@ -2,25 +2,24 @@
 
 import gc
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import FrameType
 from typing import Final
 
 from flows.for_you import ForYou, Sinks, for_you
 from flows.intake import Intake, TakenIn
 from flows.serving.answers import Answers
 from flows.serving.commits import Commits
+from flows.serving.counts import COUNTS, Counts
 from flows.serving.durable import DurableState
 from flows.serving.earlier import read_earlier
 from flows.serving.positions import starts
+from flows.serving.signals import stopped_by_signals
 from infra.kafka import KafkaRefused
 from infra.kafka.admin import check_topics, list_topics
 from infra.kafka.inbox import REQUESTS, Connection, Inbox, LostPolicy
@@ -92,7 +91,8 @@ class Job:
         self._inbox = Inbox(what.connection, begin, waiting_max, what.lost, ownership.owns)
         self._commits = Commits(state, self._outbox, self._earlier, metrics, what.viewers_in_memory_max)
         tracing = tracing_from_environment(f"{ownership.instance}/{ownership.instances}")
-        self._answers = Answers(self._outbox, self._earlier, metrics, tracing, ownership.owns)
+        self._counts = Counts(what.connection, topics[COUNTS], state.posts)
+        self._answers = Answers(self._outbox, self._earlier, self._counts, metrics, tracing, ownership.owns)
         self._journal: list[TakenIn] = []
         self.intake = Intake(state, what.parameters, ownership, answered=self._answers.answered, journal=self._journal)
         self.intake.clock_ms = state.posts_positions.clock_ms
@@ -133,6 +133,7 @@ class Job:
     def _before(self) -> None:
         self._health.beat()
         self._outbox.poll()
+        self._counts.take()
         self._committed(self._commits.finish())
         if self._due and not self._commits.running() and self._settled():
             self._commit()
@@ -213,6 +214,7 @@ class Job:
         offsets = self._commits.finish(wait=True)
         self._committed(offsets)
         self._commits.close()
+        self._counts.close()
         self._inbox.close()
         log.info("stopped", events=self.intake.events, feeds=self._answers.answers)
 
@@ -237,7 +239,7 @@ def serve(what: Serving) -> None:
         try:
             _load(what, phoenix, state, metrics, health)
             job = Job(what, topics, ownership, phoenix, state, metrics, health)
-            with _stopped_by_signals(job.stop):
+            with stopped_by_signals(job.stop):
                 job.run()
         finally:
             state.close()
@@ -282,19 +284,3 @@ def _load(what: Serving, phoenix: Phoenix, state: DurableState, metrics: Metrics
         state.load_posts(loading)
         health.set("index", True)
         compiled.result()
-
-
-@contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Let SIGTERM and SIGINT stop the job in good order instead of at once."""
-
-    def told(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        stop()
-
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

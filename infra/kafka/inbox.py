@@ -28,6 +28,8 @@ REQUESTS: Final = "feed-requests"
 # What others refer to comes first: posts, then relations, then what is done to posts.
 CONTEXT: Final = ("posts", "graph")
 ENGAGEMENTS: Final = ("engagements",)
+# In the order in which they are loaded, and go into a poll.
+LANES: Final = {"context": CONTEXT, "engagements": ENGAGEMENTS, "requests": (REQUESTS,)}
 # Bulk events between two looks at the requests: 256 take about 2 ms. While nobody may ask yet, many more.
 BULK_PER_POLL: Final = 256
 BULK_PER_POLL_LOADING: Final = 4096
@@ -155,8 +157,9 @@ class Lane:
 class Inbox:
     """All topics as polls, and how far each was handed out.
 
-    Until every other topic is read to where it ended at the start, requests stay where they are. More than
-    `waiting_max` of them at once are too many: the oldest are marked to be shed.
+    It reads the partitions of `starts`, whichever topics they are of. Until every other topic is read to where it ended
+    at the start, requests stay where they are. More than `waiting_max` of them at once are too many: the oldest are
+    marked to be shed.
     """
 
     def __init__(
@@ -174,10 +177,11 @@ class Inbox:
         self._waiting: deque[Message] = deque()
         self._published_ms: dict[str, int] = {}
         self._lanes = {
-            name: Lane(connection, {place: at for place, at in starts.items() if place[0] in topics}, lost)
-            for name, topics in (("requests", (REQUESTS,)), ("context", CONTEXT), ("engagements", ENGAGEMENTS))
+            name: Lane(connection, places, lost)
+            for name, topics in LANES.items()
+            if (places := {place: at for place, at in starts.items() if place[0] in topics})
         }
-        self._loading = {name: self._lanes[name].ends() for name in ("context", "engagements")}
+        self._loading = {name: lane.ends() for name, lane in self._lanes.items() if name != "requests"}
         self.to_load = sum(self._left(name) for name in self._loading)
         self._looked_up_s = time.monotonic()
 
@@ -205,20 +209,17 @@ class Inbox:
         taken: list[tuple[Lane, list[Message]]] = []
         shed = 0
         if self.loaded:
-            shed = self._read_requests()
-            taken.append(self._read("context", BULK_PER_POLL))
-            taken.append(self._read("engagements", BULK_PER_POLL))
-            requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), shed + room))]
-            taken.append((self._lanes["requests"], requests))
+            taken += [(lane, lane.poll(BULK_PER_POLL)) for name, lane in self._lanes.items() if name != "requests"]
+            if "requests" in self._lanes:
+                shed = self._read_requests()
+                requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), shed + room))]
+                taken.append((self._lanes["requests"], requests))
             self._look_for_partitions()
         else:
-            lane = next(iter(self._loading))
-            taken.append(self._read(lane, BULK_PER_POLL_LOADING))
-            self._load(lane)
+            name = next(iter(self._loading))
+            taken.append((self._lanes[name], self._lanes[name].poll(BULK_PER_POLL_LOADING)))
+            self._load(name)
         return self._as_poll(taken, shed, read_at_s)
-
-    def _read(self, name: str, count: int) -> tuple[Lane, list[Message]]:
-        return self._lanes[name], self._lanes[name].poll(count)
 
     def _read_requests(self) -> int:
         """Read what requests there are; return how many of the oldest are too many."""

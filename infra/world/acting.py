@@ -104,7 +104,7 @@ class Acting:
             index = ACTION_INDEX[action]
             chance = chances[index] if action in NEGATIVE else min(lifted[index], PROBABILITY_MAX)
             if draws[index] < chance:
-                acted.append(action)  # type: ignore[arg-type]
+                acted.append(action)
         if lifted[_FOLLOW] > 0.0:
             follow = lifted[_FOLLOW] / (1.0 + (INTENT - 1.0) * chances[_PROFILE_CLICK])
             if draws[_FOLLOW] < (INTENT * follow if "profile_click" in acted else follow):

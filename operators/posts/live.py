@@ -12,11 +12,12 @@ import numpy as np
 from models.inputs import F32, U16
 from operators.keys import Keys
 from operators.posts.columns import DELETED, Rows
+from operators.posts.counts import CountTable
 from operators.posts.index import CandidateIndex
 from operators.posts.records import Posts, Refusal
 from operators.posts.table import PostTable
 from operators.posts.thunder import Thunder
-from schemas.events import PostEvent
+from schemas.events import PostDeleted, PostEvent
 
 # Posts are dropped so long after they expire, as X's trim does at most (x-algorithm.md 2.2): a request that is older
 # than the newest event, by whatever was read in one go, still sees the posts of its own time.
@@ -37,6 +38,7 @@ class LivePosts:
     def __init__(self, table: PostTable, index: CandidateIndex | None = None, embed: Embed | None = None) -> None:
         self.table = table
         self.thunder = Thunder(table)
+        self.counts = CountTable()
         self.index = index
         self._embed = embed
         self._do: Callable[[Callable[[], None]], object] = _at_once
@@ -91,6 +93,12 @@ class LivePosts:
             return
         new = self.table.gather(added)
         self._do(partial(_add, self.index, self._embed, added, new))
+
+    def delete_author(self, author: int) -> None:
+        """Delete all posts of an author, as if each were deleted now."""
+        table = self.table
+        ids = (table.original_id(key) for key in table.gather(table.rows_by(author)).key.tolist())
+        self.apply([PostDeleted(table.clock_ms, post, 0) for post in ids if post is not None])
 
     def _expires_before_it_is_embedded(self, cutoff_ms: int) -> bool:
         if self._embedded >= self.table.end:

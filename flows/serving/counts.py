@@ -1,0 +1,54 @@
+"""What the flow of post counts tells, read by every instance: from its beginning at each start, as a global table."""
+
+from typing import Final
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING
+
+from infra.kafka.inbox import BULK_PER_POLL, Connection, Lane
+from infra.operations import get_log
+from operators.posts.live import LivePosts
+from schemas.feeds import Feed, PostCounts
+from schemas.ids import key_of
+
+log = get_log("counts")
+
+COUNTS: Final = "post-counts"
+# Counts of posts that are gone are looked for when there are so many more than live posts.
+SPARE_COUNTS: Final = 10_000
+_decoder: Final = msgspec.json.Decoder(PostCounts)
+
+
+class Counts:
+    """Keeps the counts of the live posts up, a bounded number of messages a turn."""
+
+    def __init__(self, connection: Connection, partitions: int, posts: LivePosts) -> None:
+        starts = {(COUNTS, partition): OFFSET_BEGINNING for partition in range(partitions)}
+        self._lane = Lane(connection, starts, lost="earliest")
+        self._posts = posts
+        self._sweep_at = SPARE_COUNTS
+
+    def take(self) -> None:
+        """Take in what has come."""
+        told = []
+        for message in self._lane.poll(BULK_PER_POLL):
+            try:
+                told.append(_decoder.decode(message.value() or b""))
+            except msgspec.MsgspecError as error:
+                log.warning("not_counts", partition=message.partition(), offset=message.offset(), reason=str(error))
+        table = self._posts.counts
+        if told:
+            table.put(told)
+        if len(table) > self._sweep_at:
+            table.keep(self._posts.table.rows_of(table.keys()) >= 0)
+            self._sweep_at = 2 * len(table) + SPARE_COUNTS
+
+    def shown(self, feed: Feed) -> Feed:
+        """Return a feed with the counts of its posts."""
+        counts = self._posts.counts
+        items = tuple(msgspec.structs.replace(item, counts=counts.of(key_of(item.post))) for item in feed.items)
+        return msgspec.structs.replace(feed, items=items)
+
+    def close(self) -> None:
+        """Leave."""
+        self._lane.close()

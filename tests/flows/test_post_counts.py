@@ -1,0 +1,73 @@
+"""Post counts: how they are counted, and that they are the same after a stop, on real Kafka."""
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from flows.post_counts import Counter, Counting, CountingJob
+from infra.kafka.admin import create_topics
+from infra.kafka.broker import Broker
+from infra.kafka.inbox import Connection
+from infra.kafka.outbox import Outbox, Outgoing
+from infra.kafka.read_back import read_back
+from infra.kafka.topics import Naming, key_and_partition
+from schemas.codec import encode
+from schemas.events import Engagement, Follow
+from schemas.feeds import PostCounts
+
+PARTITIONS = 4
+
+
+def test_actions_are_counted_by_post_and_undone_ones_taken_back() -> None:
+    counter = Counter()
+    counter.take([Engagement(5, 1, 9, "favorite"), Engagement(7, 2, 9, "favorite"), Engagement(6, 2, "x", "reply")])
+    counter.take(
+        [Engagement(8, 1, 9, "favorite", undo=True), Follow(9, 1, 2), Engagement(6, 3, "x", "reply", undo=True)]
+    )
+    counter.take([Engagement(6, 3, "x", "reply", undo=True)])
+    changed = {one.post: one for one in (counter.totals[key].message() for key in counter.take_changed())}
+    assert changed == {9: PostCounts(8, 9, {"favorite": 1}), "x": PostCounts(6, "x", {})}
+    assert counter.take_changed() == set()
+    assert len(counter.forget(7)) == 1
+    assert [one.post for one in counter.totals.values()] == [9]
+
+
+def publish(connection: Connection, count: int) -> None:
+    outbox = Outbox(connection)
+    for number in range(count):
+        event = Engagement(1_000 + number, number % 7, number % 3 + 1, "favorite")
+        key, partition = key_and_partition(event, PARTITIONS)
+        outbox.send(Outgoing(("engagements", partition), key, encode(event), []))
+    assert outbox.drain(20)
+
+
+def count_for(what: Counting, seconds: float) -> None:
+    job = CountingJob(what)
+    threading.Timer(seconds, job.stop).start()
+    job.run()
+
+
+def told(connection: Connection) -> dict[int, int]:
+    """Return the last word on each post's favorites."""
+    found = {}
+    for _, message in read_back(connection, {("post-counts", p): 0 for p in range(PARTITIONS)}, {}):
+        counts = msgspec.json.decode(message.value() or b"", type=PostCounts)
+        assert message.key() == str(counts.post).encode()
+        found[int(counts.post)] = counts.counts["favorite"]
+    return found
+
+
+def test_counting_goes_on_where_it_stopped(real_broker: Broker, naming: Naming, tmp_path: Path) -> None:
+    create_topics(real_broker.address, naming, partitions=PARTITIONS)
+    connection = Connection(real_broker.address, naming)
+    what = Counting(connection, tmp_path, every_s=0.2)
+    publish(connection, 300)
+    count_for(what, 1.5)
+    assert told(connection) == {1: 100, 2: 100, 3: 100}
+    publish(connection, 30)
+    count_for(what, 1.5)
+    end_s = time.monotonic() + 5
+    while told(connection) != {1: 110, 2: 110, 3: 110}:
+        assert time.monotonic() < end_s, told(connection)
