@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 OUT := out
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-model results test test-full lint types bench bench-quick docs requirements clean
+.PHONY: help setup demo demo-model results test test-full lint types bench bench-quick bench-kafka docs requirements clean
 
 help: ## say what there is to do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench: $(READY) ## measure speed and memory, peers and limits in the same run
 
 bench-quick: $(READY) ## the same in about a minute, with smaller sets
 	$(RUN) run_flow.py bench --quick
+
+bench-kafka: $(READY) ## the job on Kafka under load: broker, job and generator on this machine (half an hour)
+	$(RUN) -m benchmarks.kafka
 
 docs: $(READY) ## write the generated documents and JSON Schemas anew
 	$(RUN) -m schemas.json_schemas

@@ -4,8 +4,8 @@ from benchmarks.kafka.bench import RANKED_FEW, Bench, Measured, Outcome, Overrid
 from benchmarks.kafka.figures import histogram
 
 RATES_HZ = (10, 20, 50)
-# The part of a request that is the model's: the viewer's context encoded and the candidates ranked.
-MODEL_STAGES = ("rank",)
+# The part of a request that is the model's: the viewer's vector for the index, and the ranking.
+MODEL_STAGES = ("embed_viewer", "rank")
 TRIALS_HZ = 10.0
 
 
