@@ -10,6 +10,7 @@ import numpy.typing as npt
 from operators.decode import CLOCK_EVENTS, Ownership, Poll, dead_letter, decode
 from operators.keys import Keys
 from operators.parameters import Parameters
+from operators.posts.husks import is_of, without_names
 from operators.state import State
 from operators.viewers.query import Query, Request
 from schemas.codec import Refused
@@ -65,6 +66,9 @@ class Intake:
         if len(self._latest_ms) == CLOCK_EVENTS:
             self.clock_ms = max(self.clock_ms, median_low(self._latest_ms))
         posts = self.state.posts
+        for user in poll.deleted_users:
+            self._delete_user(key_of(user))
+        self._pass_over_deleted(poll)
         first_new = posts.table.end
         if self.journal is not None and poll.post_events:
             self.journal.append((self.clock_ms, [origin.raw for origin in poll.post_origins]))
@@ -79,7 +83,50 @@ class Intake:
                 authors[later], terms[later] = 0, 0
             known = poll.actions.author
             poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
+            self._pass_over_actions(poll)
         return [poll]
+
+    def _delete_user(self, key: int) -> None:
+        """Delete all that is known of a user: the posts at once, the viewers that name it before they say anything."""
+        if self.state.deleted.add(key):
+            self.state.posts.delete_author(key)
+            self.state.viewers.forget(key)
+
+    def _pass_over_deleted(self, poll: Poll) -> None:
+        """Drop what deleted users do and what is done to them; who they were is no longer told of others' posts."""
+        deleted = self.state.deleted
+        if not len(deleted):
+            return
+        kept = [place for place, event in enumerate(poll.post_events) if not is_of(event, deleted)]
+        poll.post_origins = [poll.post_origins[place] for place in kept]
+        poll.post_places = [poll.post_places[place] for place in kept]
+        poll.post_events = [
+            without_names(event, deleted) if isinstance(event, PostCreated) else event
+            for event in (poll.post_events[place] for place in kept)
+        ]
+        poll.graph = [
+            change
+            for change in poll.graph
+            if key_of(change[0].viewer) not in deleted and key_of(getattr(change[0], "author", 0)) not in deleted
+        ]
+        requests, poll.requests = poll.requests, []
+        for request in requests:
+            if request.viewer not in deleted:
+                poll.requests.append(request)
+            elif self._answered is None or self._answered(request) is None:
+                poll.dead_letters.append(dead_letter(request.origin, Refused("the viewer was deleted", "$.viewer")))
+                self.dead_letters += 1
+
+    def _pass_over_actions(self, poll: Poll) -> None:
+        """Drop actions of deleted users, and on their posts."""
+        deleted, actions = self.state.deleted, poll.actions
+        if actions is None or not len(deleted):
+            return
+        gone = deleted.hold(actions.slot.view(np.uint64)) | deleted.hold(actions.author)
+        if gone.any():
+            kept = np.flatnonzero(~gone)
+            poll.actions, poll.action_places = actions.take(kept), poll.action_places[kept]
+            poll.action_partitions = poll.action_partitions[kept]
 
     def _created_later(self, poll: Poll, first_new: int) -> npt.NDArray[np.intp]:
         """Return the actions whose post comes only after them in the poll: they must not know more than in another."""

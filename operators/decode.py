@@ -78,7 +78,8 @@ class Poll:
 
     `action_places` and `post_places` say where in the poll its actions and post events stood, `action_partitions` the
     partitions of their viewers, `post_origins` where post events came from; `served` is what a recorded log says was
-    shown, which training reads and a feed does not; `deleted_users` are those of all instances; `latest_ms` are the times of the last few events.
+    shown, which training reads and a feed does not; `deleted_users` are those of all instances;
+    `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
@@ -121,15 +122,22 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             poll.post_places.append(index)
         elif isinstance(event, FeedRequest):
             _take_request(poll, event, raw, index, parameters, ownership)
-        elif isinstance(event, Served):
-            poll.served.append(event)
-        elif isinstance(event, UserDeleted):
-            poll.deleted_users.append(event.viewer)
         else:
-            poll.graph += _owned_sides(event, raw, index, ownership)
+            _take_other(poll, event, raw, index, ownership)
     last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))
     poll.latest_ms = list(islice(last, CLOCK_EVENTS))[::-1]
     return poll
+
+
+def _take_other(
+    poll: Poll, event: GraphEvent | UserDeleted | Served, raw: RawPoll, index: int, ownership: Ownership
+) -> None:
+    if isinstance(event, Served):
+        poll.served.append(event)
+    elif isinstance(event, UserDeleted):
+        poll.deleted_users.append(event.viewer)
+    else:
+        poll.graph += _owned_sides(event, raw, index, ownership)
 
 
 def _take_engagements(poll: Poll, decoded: list[Event | Refused], raw: RawPoll, ownership: Ownership) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 from models.phoenix import Phoenix
 from operators.deleted_users import DeletedUsers
 from operators.parameters import Parameters
+from operators.posts.husks import terms_of
 from operators.posts.index import CandidateIndex
 from operators.posts.live import LivePosts
 from operators.posts.table import PostTable
@@ -43,7 +44,7 @@ class MemoryState:
 
 def live_posts(parameters: Parameters, phoenix: Phoenix | None = None) -> LivePosts:
     """Return empty live posts, with a candidate index of the model's dimensions where there is a model."""
-    table = PostTable(parameters.posts.retention_s)
+    table = PostTable(parameters.posts.retention_s, terms_of)
     if phoenix is None:
         return LivePosts(table)
     return LivePosts(table, CandidateIndex(phoenix.dimensions), phoenix.embed_posts)

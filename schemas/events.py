@@ -133,6 +133,16 @@ class Profile(Struct, tag_field="kind", tag="profile", frozen=True, gc=False):
     followers: Count = 0
 
 
+class UserDeleted(Struct, tag_field="kind", tag="user_deleted", frozen=True, gc=False):
+    """An account is gone for good: all that is kept of it, and of its posts, is removed (topic graph, key viewer).
+
+    Its id is not to be given out again: whatever comes of it later is passed over.
+    """
+
+    at: TimeMs
+    viewer: Id
+
+
 class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=False):
     """A viewer wants a feed (topic feed-requests, key viewer).
 
@@ -169,7 +179,7 @@ class Served(Struct, tag_field="kind", tag="served", frozen=True, gc=False):
 
 PostEvent = PostCreated | PostDeleted | PostLabelled
 GraphEvent = Follow | Block | Mute | MuteKeyword | Subscribe | Profile
-Event = PostEvent | Engagement | GraphEvent | FeedRequest | Served
+Event = PostEvent | Engagement | GraphEvent | UserDeleted | FeedRequest | Served
 
 TOPIC_OF: Final[dict[type[Struct], str]] = {
     PostCreated: "posts",
@@ -182,6 +192,7 @@ TOPIC_OF: Final[dict[type[Struct], str]] = {
     MuteKeyword: "graph",
     Subscribe: "graph",
     Profile: "graph",
+    UserDeleted: "graph",
     FeedRequest: "feed-requests",
     Served: "served",
 }

@@ -15,6 +15,7 @@ from schemas.events import (
     PostLabelled,
     Profile,
     Subscribe,
+    UserDeleted,
 )
 from schemas.ids import Id
 
@@ -59,6 +60,8 @@ def message_key(event: Event) -> bytes:
     """
     if isinstance(event, Profile):
         return orjson.dumps([event.viewer, "profile"])
+    if isinstance(event, UserDeleted):
+        return orjson.dumps([event.viewer, "user_deleted"])
     if isinstance(event, MuteKeyword):
         return orjson.dumps([event.viewer, "mute_keyword", event.keyword])
     if isinstance(event, Follow | Block | Mute | Subscribe):

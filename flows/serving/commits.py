@@ -138,7 +138,7 @@ class Commits:
         # Nothing counts as done before its answer is out.
         self._outbox.wait(epoch.sent)
         state, records = self._state, epoch.viewers.records()
-        if epoch.posts or epoch.posts_positions.inputs != state.posts_positions.inputs:
+        if epoch.posts or state.untidy or epoch.posts_positions.inputs != state.posts_positions.inputs:
             state.commit_posts(epoch.posts, epoch.posts_latest_ms, epoch.posts_expired_ms, epoch.posts_positions)
         for partition, positions in epoch.viewer_positions.items():
             changed = records.get(partition, [])

@@ -1,7 +1,8 @@
 """State that survives: a store for each viewer partition and one for the live posts, each beside how far it is.
 
 Viewers are read from their stores when they are first touched. Live posts are kept as the post events taken in, in
-their order, and come back by taking them in again: the table and the index follow from that order alone.
+their order, and come back by taking them in again: the table and the index follow from that order alone. Of deleted
+posts husks are kept, of deleted users nothing but that they were.
 """
 
 import re
@@ -13,9 +14,18 @@ from typing import Final
 import msgspec
 
 from flows.intake import TakenIn
+from flows.serving.deleting import (
+    ANY_TIME,
+    DELETED_USERS,
+    chunk_without,
+    deleted_record,
+    read_deleted,
+    viewers_without,
+)
 from flows.serving.positions import Positions
 from infra.stores import PartitionStore
 from models.phoenix import Phoenix
+from operators.deleted_users import DeletedUsers
 from operators.parameters import Parameters
 from operators.posts.live import TRIM_LAG_MS, LivePosts
 from operators.state import live_posts
@@ -25,8 +35,8 @@ from schemas.events import PostCreated, PostDeleted, PostLabelled
 
 # Of viewer records, of post chunks and of Positions: one number, since they are written together.
 FORMAT_VERSION: Final = 1
-# A process that replays its own log has checked each event's time before.
-ANY_TIME: Final = 2**53
+# So many chunks at a commit are looked through for the words of deleted posts: 250 posts each take 0.5 ms.
+TIDIED_AT_ONCE: Final = 16
 
 _chunks: Final = msgspec.msgpack.Decoder(list[TakenIn])
 
@@ -64,12 +74,19 @@ class DurableState:
             for store in opened:
                 store.close()
             raise
-        self.viewers = Viewers(parameters, records=self)
+        # What each store knows of, by partition, and None for that of the posts; together what this instance knows.
+        self._told = {None: read_deleted(self.posts_store)} | {
+            one: read_deleted(store) for one, store in self.stores.items()
+        }
+        self.deleted = DeletedUsers(key for told in self._told.values() for key in told)
+        self.viewers = Viewers(parameters, records=self, deleted=self.deleted)
         self.posts: LivePosts = live_posts(parameters, phoenix)
         self.viewer_positions = {one: Positions.decoded(store.meta) for one, store in self.stores.items()}
         self.posts_positions = Positions.decoded(self.posts_store.meta)
         self._chunks: deque[tuple[int, int]] = deque()  # key of a chunk, latest time in it
         self._next_chunk = 1
+        self._untidy: list[int] = []  # chunks to look through, the next one last
+        self._tidied = 0  # deletions of posts when they were listed
 
     def get(self, partition: int, viewer: int) -> bytes | None:
         """Return a viewer's record; of a partition that is not owned there is none."""
@@ -79,11 +96,14 @@ class DurableState:
     def load_posts(self, progress: Callable[[int, int], None]) -> None:
         """Take in the stored post events again; `progress` is told how many chunks are done, of how many."""
         count = len(self.posts_store)
+        chunks = ((key, raw) for key, raw in self.posts_store.items() if key != DELETED_USERS)
         with self.posts.index_aside():
-            for done, (key, raw) in enumerate(self.posts_store.items(), start=1):
+            for done, (key, raw) in enumerate(chunks, start=1):
                 self._chunks.append((key, self._take_in(_chunks.decode(raw))))
                 self._next_chunk = key + 1
                 progress(done, count)
+        for author in self._untold(None):
+            self.posts.delete_author(author)
 
     def _take_in(self, chunk: list[TakenIn]) -> int:
         """Take in the post events of a chunk again; return the latest time among them."""
@@ -97,20 +117,61 @@ class DurableState:
 
     def commit_viewers(self, partition: int, records: list[tuple[int, bytes]], positions: Positions) -> None:
         """Make a partition's changed viewers durable, with how far they are."""
-        self.stores[partition].commit(records, [], positions.encoded())
+        store, gone = self.stores[partition], self._untold(partition)
+        if gone:
+            told = DeletedUsers((*self._told[partition], *gone))
+            records = [*viewers_without(store, records, gone), deleted_record(told)]
+            store.commit(records, gone, positions.encoded())
+            self._told[partition] = told
+        else:
+            store.commit(records, [], positions.encoded())
         self.viewer_positions[partition] = positions
 
     def commit_posts(self, taken_in: list[TakenIn], latest_ms: int, expired_ms: int, positions: Positions) -> None:
         """Make post events durable, and forget those whose posts have all expired by a time."""
-        puts, deletes = [], []
+        gone, deletes = self._untold(None), []
+        told = DeletedUsers((*self._told[None], *gone))
+        puts = self._without_deleted(told, all_chunks=bool(gone))
+        if gone:
+            puts.append(deleted_record(told))
         if taken_in:
+            taken_in = chunk_without(taken_in, told, self.posts.table.is_deleted) or taken_in
             puts.append((self._next_chunk, msgspec.msgpack.encode(taken_in)))
             self._chunks.append((self._next_chunk, latest_ms))
             self._next_chunk += 1
         while self._chunks and self._chunks[0][1] < expired_ms:
             deletes.append(self._chunks.popleft()[0])
         self.posts_store.commit(puts, deletes, positions.encoded())
+        self._told[None] = told
         self.posts_positions = positions
+
+    @property
+    def untidy(self) -> bool:
+        """Whether the words of deleted posts may still be in the store, or deleted users."""
+        return bool(self._untidy) or self._deletions != self._tidied or bool(self._untold(None))
+
+    @property
+    def _deletions(self) -> int:
+        return self.posts.table.counts.deleted
+
+    def _untold(self, partition: int | None) -> list[int]:
+        """Return the deleted users of whom a store has not been told."""
+        told = self._told[partition]
+        return [] if len(told) == len(self.deleted) else [key for key in self.deleted if key not in told]
+
+    def _without_deleted(self, deleted: DeletedUsers, all_chunks: bool) -> list[tuple[int, bytes]]:
+        """Return chunks written anew: of the next few those that hold what was deleted, or of all."""
+        if all_chunks or (not self._untidy and self._deletions != self._tidied):
+            self._tidied = self._deletions
+            self._untidy = [key for key, _ in reversed(self._chunks)]
+        count = len(self._untidy) if all_chunks else min(TIDIED_AT_ONCE, len(self._untidy))
+        rewritten = []
+        for key in [self._untidy.pop() for _ in range(count)]:
+            raw = self.posts_store.get(key)
+            chunk = chunk_without(_chunks.decode(raw), deleted, self.posts.table.is_deleted) if raw else None
+            if chunk is not None:
+                rewritten.append((key, msgspec.msgpack.encode(chunk)))
+        return rewritten
 
     def expired_ms(self) -> int:
         """Return the time before which no event can matter to the live posts."""

@@ -72,6 +72,16 @@ class PostReader:
         """Return which posts were deleted within retention, in the table or not."""
         return self._tombstones.hold(keys)
 
+    def is_deleted(self, key: int) -> bool:
+        """Return whether a post was deleted within retention; any thread may ask."""
+        return key in self._tombstones
+
+    def rows_by(self, author: int) -> Rows:
+        """Return the rows of an author's posts, deleted ones not yet dropped included. Reads all posts; rare."""
+        rows = np.arange(self.base, self.end)
+        found: Rows = rows[self.author_keys(rows & self.mask) == np.uint64(author)]
+        return found
+
     def gather(self, rows: Rows) -> Posts:
         """Return the columns of rows, -1 for rows that are not there giving zeros."""
         here = self.holds(rows)

@@ -21,6 +21,7 @@ EXAMPLES = [
     events.MuteKeyword(at=1, viewer=1, keyword="spoiler"),
     events.Subscribe(at=1, viewer=1, author=2),
     events.Profile(at=1, viewer=1, account_created_at=5, followers=7),
+    events.UserDeleted(at=1, viewer=1),
     events.FeedRequest(at=1, request="r", viewer=1, seen_ids=(4,), parameters={"scoring.oon_factor": 0.5}),
     events.Served(at=1, request="r", viewer=1, posts=(1, "b")),
 ]

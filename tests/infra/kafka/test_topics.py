@@ -134,6 +134,7 @@ def test_a_change_of_the_graph_has_a_key_of_its_own_on_its_viewers_partition() -
         b'[7,"subscribe",9]': events.Subscribe(at=1, viewer=7, author=9),
         '[7,"mute_keyword","größe"]'.encode(): events.MuteKeyword(at=1, viewer=7, keyword="größe"),
         b'[7,"profile"]': events.Profile(at=1, viewer=7),
+        b'[7,"user_deleted"]': events.UserDeleted(at=1, viewer=7),
     }
     request = events.FeedRequest(at=1, request=1, viewer=7)
     _, viewers = key_and_partition(request)
