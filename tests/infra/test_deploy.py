@@ -82,12 +82,15 @@ def metric_names(queries: list[str]) -> set[str]:
     return {SERIES.sub("", name) if SERIES.sub("", name) in histograms else name for name in names}
 
 
+WORKLOADS = (("StatefulSet", "statefulset"), ("StatefulSet", "post-counts"), ("Job", "topics"))
+
+
 def serve_commands() -> Iterator[list[str]]:
     """Yield every command line of the job in what is deployed."""
     for service in compose()["services"].values():
         if str(service.get("image")).startswith("foryou-stream"):
             yield service["command"]
-    for kind, name in (("StatefulSet", "statefulset"), ("Job", "topics")):
+    for kind, name in WORKLOADS:
         yield manifest(kind, name)["spec"]["template"]["spec"]["containers"][0]["args"]
 
 
@@ -237,16 +240,14 @@ def test_every_port_is_the_same_one() -> None:
 def test_the_image_is_not_run_by_root_and_kubernetes_knows_its_user() -> None:
     (user,) = re.findall(r"^USER (\d+):\d+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
     assert int(user) > 0
-    for kind, name in (("StatefulSet", "statefulset"), ("Job", "topics")):
+    for kind, name in WORKLOADS:
         assert manifest(kind, name)["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == int(user)
 
 
 def test_what_is_deployed_uses_commands_and_flags_that_exist() -> None:
     cli: Any = typer.main.get_command(run_flow.app)
-    if "serve" not in cli.commands:
-        pytest.skip("serve is not wired into run_flow.py yet")
     lines = list(serve_commands())
-    assert len(lines) == 5
+    assert len(lines) == 7
     for line in lines:
         command, words = cli, iter(line)
         while hasattr(command, "commands"):
