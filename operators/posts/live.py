@@ -100,12 +100,6 @@ class LivePosts:
         ids = (table.original_id(key) for key in table.gather(table.rows_by(author)).key.tolist())
         self.apply([PostDeleted(table.clock_ms, post, 0) for post in ids if post is not None])
 
-    def delete_author(self, author: int) -> None:
-        """Delete all posts of an author, as if each were deleted now."""
-        table = self.table
-        ids = (table.original_id(key) for key in table.gather(table.rows_by(author)).key.tolist())
-        self.apply([PostDeleted(table.clock_ms, post, 0) for post in ids if post is not None])
-
     def _expires_before_it_is_embedded(self, cutoff_ms: int) -> bool:
         if self._embedded >= self.table.end:
             return False
