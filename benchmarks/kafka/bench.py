@@ -249,10 +249,10 @@ class Bench:
             self._session = None
 
     def new_session(
-        self, posts: int, viewers: int, instances: int = 1, pinned: bool = False, posts_per_chunk: int = POSTS_PER_CHUNK
+        self, posts: int, viewers: int, instances: int = 1, pinned: bool = False, posts_at_once: int = POSTS_PER_CHUNK
     ) -> Session:
         """Make a world and topics for some instances; `pinned` gives each of them a core and one thread."""
-        state = self.worlds.state(posts, viewers, posts_per_chunk, instances)
+        state = self.worlds.state(posts, viewers, posts_at_once, instances)
         prefix = self.topics()
         commands = []
         for instance in range(instances):

@@ -111,12 +111,15 @@ class Worlds:
         self._posts: dict[int, Posts] = {}
         self._states = 0
 
-    def state(self, posts: int, viewers: int, posts_per_chunk: int = POSTS_PER_CHUNK, instances: int = 1) -> Path:
-        """Return a new state folder with so many live posts and viewers, for so many instances."""
+    def state(self, posts: int, viewers: int, posts_at_once: int = POSTS_PER_CHUNK, instances: int = 1) -> Path:
+        """Return a new state folder with so many live posts and viewers, for so many instances.
+
+        `posts_at_once` is how many posts the job took in at a time: it takes them in again as it did.
+        """
         self._states += 1
         state = self._folder / f"state-{self._states}"
         state.mkdir(parents=True)
-        from_posts = self._posts_store(posts, posts_per_chunk)
+        from_posts = self._posts_store(posts, posts_at_once)
         for instance in range(instances):
             shutil.copytree(from_posts, posts_folder(state, instance))
         for folder in self._viewer_stores(posts, viewers).iterdir():
@@ -130,15 +133,14 @@ class Worlds:
     def _of(self, posts: int) -> Posts:
         return self._posts.setdefault(posts, Posts(posts))
 
-    def _posts_store(self, count: int, per_chunk: int) -> Path:
-        folder = self._folder / f"posts-{count}-{per_chunk}"
+    def _posts_store(self, count: int, at_once: int) -> Path:
+        folder = self._folder / f"posts-{count}-{at_once}"
         if not folder.exists():
             state = self._open(folder, range(0))
             latest_ms = 0
             for latest_ms, lines in self._of(count).lines(time.time_ns() // 1_000_000 - 60_000):
-                for start in range(0, len(lines), per_chunk):
-                    taken_in = [(latest_ms, lines[start : start + per_chunk])]
-                    state.commit_posts(taken_in, latest_ms, 0, Positions(clock_ms=latest_ms))
+                polls = [(latest_ms, lines[start : start + at_once]) for start in range(0, len(lines), at_once)]
+                state.commit_posts(polls, latest_ms, 0, Positions(clock_ms=latest_ms))
             state.close()
         return posts_folder(folder, 0)
 
