@@ -141,7 +141,7 @@ class Generator:
         for bulk in self._plan.bulk:
             count = int(bulk.rate_hz * (bulk.to_s - bulk.from_s))
             due = bulk.from_s + np.floor(np.arange(count) / bulk.rate_hz / TICK_S) * TICK_S
-            viewers = self._rng.integers(1, self._plan.viewers + 1, count).tolist()
+            viewers = self._acting(count)
             posts = self._rng.integers(1, self._plan.posts + 1, count).tolist()
             actions = self._rng.integers(0, len(ACTIONS), count).tolist()
             is_post = (self._rng.random(count) < bulk.posts_share).tolist()
@@ -154,6 +154,13 @@ class Generator:
                     act = Engagement(at_ms, viewers[place], posts[place], ACTIONS[actions[place]])
                     messages.append(Outgoing(due_s, "engagements", key_of_id(act.viewer), encode(act), -1))
         return messages
+
+    def _acting(self, count: int) -> list[int]:
+        """Return viewers who act: how much they do is log-normal with sigma 1.5, as how much authors post."""
+        # The same viewers are busy in every run of a plan's seed: those of a run before are in memory already.
+        weights = np.random.default_rng(self._plan.seed).lognormal(0, 1.5, self._plan.viewers)
+        found: list[int] = (np.searchsorted(np.cumsum(weights / weights.sum()), self._rng.random(count)) + 1).tolist()
+        return [min(one, self._plan.viewers) for one in found]
 
     def _new_post(self, at_ms: int, place: int, other: int) -> PostCreated:
         text = f"word{place % 977} about something that happened number {place}"

@@ -30,6 +30,7 @@ def events(bench: Bench) -> Outcome:
     session = bench.session(sizes.posts, sizes.viewers)
     duration_s = sizes.window_s * sizes.windows
     bulk = Bulk(EVENTS_HZ, -SETTLE_S, duration_s, POSTS_SHARE)
+    session.run(REQUESTS_HZ, duration_s / 2, RANKED_FEW, (Bulk(EVENTS_HZ, -SETTLE_S, duration_s / 2),))  # warm up
     for what, load in (("without", ()), ("beside 10,000 events/s", (bulk,))):
         one = session.run(REQUESTS_HZ, duration_s, RANKED_FEW, load)
         outcome.add("requests", latency_row(what, one))
@@ -49,7 +50,7 @@ def stall(bench: Bench) -> Outcome:
     outcome, sizes = Outcome(), bench.sizes
     session = bench.session(sizes.posts, sizes.many_viewers)
     duration_s = sizes.window_s * sizes.windows
-    session.run(REQUESTS_HZ, sizes.window_s, RANKED_FEW)
+    session.run(REQUESTS_HZ, duration_s / 2, RANKED_FEW, (Bulk(STALL_EVENTS_HZ, -SETTLE_S, duration_s / 2),))  # warm up
     bulk = Bulk(STALL_EVENTS_HZ, -SETTLE_S, duration_s, POSTS_SHARE)
     runs = {"without": session.run(REQUESTS_HZ, duration_s, RANKED_FEW)}
     runs["beside 5,000 events/s"] = session.run(REQUESTS_HZ, duration_s, RANKED_FEW, (bulk,))
@@ -76,6 +77,7 @@ def burst(bench: Bench) -> Outcome:
     session = bench.session(sizes.posts, sizes.viewers)
     calm_s, burst_s = 2 * sizes.window_s, min(10.0, 2 * sizes.window_s)
     usual, during, drained_s = [], [], []
+    session.run(REQUESTS_HZ, burst_s, RANKED_FEW, (Bulk(BURST_HZ / 2, 0.0, burst_s),))  # warm up
     for _ in range(max(3, sizes.windows // 2)):
         bulk = Bulk(BURST_HZ, calm_s, calm_s + burst_s)
         one = session.run(REQUESTS_HZ, calm_s + 2 * burst_s, RANKED_FEW, (bulk,))

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from flows.serving.deleting import DELETED_USERS
 from flows.serving.durable import FORMAT_VERSION, posts_folder, viewer_partitions, viewers_folder
 from flows.serving.positions import OUTPUTS, Positions
 from flows.terminal import Refusal
@@ -114,7 +115,7 @@ def inspect(folder: Path) -> list[StoreState]:
                 StoreState(
                     kind,
                     number,
-                    len(store),
+                    _count(store),
                     store.size_bytes(),
                     FORMAT_VERSION,
                     positions.clock_ms,
@@ -123,6 +124,15 @@ def inspect(folder: Path) -> list[StoreState]:
                 )
             )
     return states
+
+
+def _records(store: PartitionStore) -> Iterator[tuple[int, bytes]]:
+    """Yield the records of viewers, or chunks of posts, without the one of deleted users."""
+    return ((key, raw) for key, raw in store.items() if key != DELETED_USERS)
+
+
+def _count(store: PartitionStore) -> int:
+    return len(store) - (store.get(DELETED_USERS) is not None)
 
 
 def spelled(key: int) -> JsonId:
@@ -191,7 +201,7 @@ def export_all(folder: Path) -> Iterator[ViewerExport]:
     for kind, number, path in store_folders(folder):
         if kind == "viewers":
             with reading(path) as store:
-                for key, raw in store.items():
+                for key, raw in _records(store):
                     yield exported(key, number, raw)
 
 
@@ -199,7 +209,7 @@ def check_viewers(partition: int, store: PartitionStore) -> Iterator[str]:
     """Yield a sentence for each thing that is wrong with a partition's viewers."""
     where = f"viewers of partition {partition}"
     last, count = -1, 0
-    for key, raw in store.items():
+    for key, raw in _records(store):
         count += 1
         if key <= last:
             yield f"{where}: key {key} stands behind {last}"
@@ -211,8 +221,8 @@ def check_viewers(partition: int, store: PartitionStore) -> Iterator[str]:
             continue
         for wrong in (*_wrong_groups(groups), *_wrong_facts(facts)):
             yield f"{where}: the record of {spelled(key)} {wrong}"
-    if count != len(store):
-        yield f"{where}: {count} records were read and the store says {len(store)}"
+    if count != _count(store):
+        yield f"{where}: {count} records were read and the store says {_count(store)}"
     yield from _wrong_positions(where, Positions.decoded(store.meta), partition)
 
 

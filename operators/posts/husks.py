@@ -18,8 +18,8 @@ from schemas.ids import Id, key_of
 HUSK: Final = "x-husk"
 _NUMBER: Final = re.compile(r"[0-9]{1,5}")
 TERM_MAX: Final = 2**16 - 1
-# Who wrote the posts of a deleted user: text ids are found again only by those who know them, so nobody is called so.
-NOBODY: Final = "x-deleted-user"
+# Who wrote the posts of a deleted user: the id that stands for none.
+NOBODY: Final = 0
 _AUTHORS: Final = ("reply_to_author", "repost_of_author", "quote_of_author")
 
 

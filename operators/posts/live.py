@@ -95,10 +95,11 @@ class LivePosts:
         self._do(partial(_add, self.index, self._embed, added, new))
 
     def delete_author(self, author: int) -> None:
-        """Delete all posts of an author, as if each were deleted now."""
+        """Delete all posts of an author, as if each were deleted now; posts of others no longer tell the name."""
         table = self.table
         ids = (table.original_id(key) for key in table.gather(table.rows_by(author)).key.tolist())
         self.apply([PostDeleted(table.clock_ms, post, 0) for post in ids if post is not None])
+        table.forget_author(author)
 
     def _expires_before_it_is_embedded(self, cutoff_ms: int) -> bool:
         if self._embedded >= self.table.end:

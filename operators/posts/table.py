@@ -231,6 +231,11 @@ class PostTable(PostReader):
             which = np.flatnonzero(answers | repeats)
             self.columns.behind[slots[which]] = rows[which] - (self.base + ((slot - self.base) & self.mask))
 
+    def forget_author(self, author: int) -> None:
+        """Let no post say that it answers, repeats or quotes an author. Reads all posts; rare."""
+        for column in (self.columns.reply_to_author, self.columns.repost_of_author, self.columns.quote_of_author):
+            column[column == np.uint64(author)] = 0
+
     def _make_room(self, count: int) -> None:
         """Double the columns until `count` more posts fit."""
         capacity = self.capacity
