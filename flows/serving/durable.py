@@ -7,7 +7,8 @@ posts husks are kept, of deleted users nothing but that they were.
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +32,14 @@ from operators.posts.live import TRIM_LAG_MS, LivePosts
 from operators.state import live_posts
 from operators.viewers.viewers import Viewers
 from schemas.codec import decode_batch
-from schemas.events import PostCreated, PostDeleted, PostLabelled
+from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
 
 # Of viewer records, of post chunks and of Positions: one number, since they are written together.
 FORMAT_VERSION: Final = 1
 # So many chunks at a commit are looked through for the words of deleted posts: 250 posts each take 0.5 ms.
 TIDIED_AT_ONCE: Final = 16
+# Post events taken in at once while they are loaded: a batch of few costs as much as one of a hundred.
+LOADED_AT_ONCE: Final = 2048
 
 _chunks: Final = msgspec.msgpack.Decoder(list[TakenIn])
 
@@ -88,32 +91,42 @@ class DurableState:
         self._untidy: list[int] = []  # chunks to look through, the next one last
         self._tidied = 0  # deletions of posts when they were listed
 
-    def get(self, partition: int, viewer: int) -> bytes | None:
-        """Return a viewer's record; of a partition that is not owned there is none."""
+    def get_many(self, partition: int, viewers: list[int]) -> Sequence[bytes | None]:
+        """Return viewers' records; of a partition that is not owned there are none."""
         store = self.stores.get(partition)
-        return store.get(viewer) if store is not None else None
+        return store.get_many(viewers) if store is not None else [None] * len(viewers)
 
     def load_posts(self, progress: Callable[[int, int], None]) -> None:
         """Take in the stored post events again; `progress` is told how many chunks are done, of how many."""
         count = len(self.posts_store)
         chunks = ((key, raw) for key, raw in self.posts_store.items() if key != DELETED_USERS)
+        gathered: dict[int, list[TakenIn]] = {}
+        lines = 0
         with self.posts.index_aside():
             for done, (key, raw) in enumerate(chunks, start=1):
-                self._chunks.append((key, self._take_in(_chunks.decode(raw))))
-                self._next_chunk = key + 1
-                progress(done, count)
+                gathered[key] = _chunks.decode(raw)
+                lines += sum(len(some) for _, some in gathered[key])
+                if lines >= LOADED_AT_ONCE or done == count:
+                    self._take_in(gathered)
+                    gathered, lines = {}, 0
+                    progress(done, count)
+            self._take_in(gathered)
         for author in self._untold(None):
             self.posts.delete_author(author)
 
-    def _take_in(self, chunk: list[TakenIn]) -> int:
-        """Take in the post events of a chunk again; return the latest time among them."""
-        latest_ms = 0
-        for clock_ms, lines in chunk:
-            decoded = decode_batch(lines, ANY_TIME)
-            events = [event for event in decoded if isinstance(event, PostCreated | PostDeleted | PostLabelled)]
-            self.posts.apply(events, clock_ms)
-            latest_ms = max(latest_ms, *(event.at for event in events), 0)
-        return latest_ms
+    def _take_in(self, chunks: dict[int, list[TakenIn]]) -> None:
+        """Take in the post events of chunks again."""
+        lines = [line for chunk in chunks.values() for _, some in chunk for line in some]
+        decoded = iter(decode_batch(lines, ANY_TIME))
+        events: list[PostEvent] = []
+        for key, chunk in chunks.items():
+            count = sum(len(some) for _, some in chunk)
+            mine = [one for one in islice(decoded, count) if isinstance(one, PostCreated | PostDeleted | PostLabelled)]
+            events += mine
+            self._chunks.append((key, max((event.at for event in mine), default=0)))
+            self._next_chunk = key + 1
+        if events:
+            self.posts.apply(events, max(clock_ms for chunk in chunks.values() for clock_ms, _ in chunk))
 
     def commit_viewers(self, partition: int, records: list[tuple[int, bytes]], positions: Positions) -> None:
         """Make a partition's changed viewers durable, with how far they are."""

@@ -135,7 +135,7 @@ class Job:
         self._outbox.poll()
         self._counts.take()
         self._committed(self._commits.finish())
-        if self._due and not self._commits.running() and self._settled():
+        if self._due and self._commits.may_begin() and self._settled():
             self._commit()
         now_s = time.monotonic()
         just_loaded = self._inbox.loaded and not self._health.holds("state")

@@ -30,9 +30,11 @@ CONTEXT: Final = ("posts", "graph")
 ENGAGEMENTS: Final = ("engagements",)
 # In the order in which they are loaded, and go into a poll.
 LANES: Final = {"context": CONTEXT, "engagements": ENGAGEMENTS, "requests": (REQUESTS,)}
-# Bulk events between two looks at the requests: 256 take about 2 ms. While nobody may ask yet, many more.
-BULK_PER_POLL: Final = 256
+# Bulk events of a lane between two looks at the requests: 512 take about 4 ms. While nobody may ask yet, many more.
+BULK_PER_POLL: Final = 512
 BULK_PER_POLL_LOADING: Final = 4096
+# A poll of few posts costs as much as one of a hundred: bulk gathers for so long, unless a request is there to see it.
+BULK_GATHERS_S: Final = 0.005
 # A partition may end in records that no consumer sees (compaction, transactions): silence for so long is its end.
 SILENCE_S: Final = 2.0
 PARTITIONS_LOOKED_UP_S: Final = 30.0
@@ -184,6 +186,7 @@ class Inbox:
         self._loading = {name: lane.ends() for name, lane in self._lanes.items() if name != "requests"}
         self.to_load = sum(self._left(name) for name in self._loading)
         self._looked_up_s = time.monotonic()
+        self._bulk_due_s = 0.0
 
     @property
     def waiting(self) -> int:
@@ -209,10 +212,11 @@ class Inbox:
         taken: list[tuple[Lane, list[Message]]] = []
         shed = 0
         if self.loaded:
-            taken += [(lane, lane.poll(BULK_PER_POLL)) for name, lane in self._lanes.items() if name != "requests"]
-            if "requests" in self._lanes:
-                shed = self._read_requests()
-                requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), shed + room))]
+            shed = self._read_requests()
+            requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), shed + room))]
+            if requests or time.monotonic() >= self._bulk_due_s:
+                taken += self._read_bulk()
+            if requests:
                 taken.append((self._lanes["requests"], requests))
             self._look_for_partitions()
         else:
@@ -221,8 +225,17 @@ class Inbox:
             self._load(name)
         return self._as_poll(taken, shed, read_at_s)
 
+    def _read_bulk(self) -> list[tuple[Lane, list[Message]]]:
+        """Read the lanes that are not requests, and again at once where there is more than one poll takes."""
+        taken = [(lane, lane.poll(BULK_PER_POLL)) for name, lane in self._lanes.items() if name != "requests"]
+        full = any(len(messages) == BULK_PER_POLL for _, messages in taken)
+        self._bulk_due_s = time.monotonic() + (0 if full else BULK_GATHERS_S)
+        return taken
+
     def _read_requests(self) -> int:
         """Read what requests there are; return how many of the oldest are too many."""
+        if "requests" not in self._lanes:
+            return 0
         self._waiting.extend(self._lanes["requests"].poll(self._waiting_max + 1))
         return max(0, len(self._waiting) - self._waiting_max)
 

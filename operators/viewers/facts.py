@@ -109,13 +109,15 @@ def encode_viewer(groups: Groups, facts: Facts) -> bytes:
 def decode_viewer(raw: bytes) -> tuple[Groups, Facts]:
     """Return the groups and facts of a record."""
     record = _decoder.decode(raw)
-    sets = (np.frombuffer(one, np.uint64) for one in record.relations)
-    relations = Relations(
-        **dict(zip(_SETS, sets, strict=False)),
-        keywords={word: token_hashes(word) for word in record.keywords},
-        account_created_ms=record.account_created_ms,
-        followers=record.followers,
-    )
+    relations = NO_RELATIONS
+    if record.relations:
+        sets = (np.frombuffer(one, np.uint64) for one in record.relations)
+        relations = Relations(
+            **dict(zip(_SETS, sets, strict=True)),
+            keywords={word: token_hashes(word) for word in record.keywords},
+            account_created_ms=record.account_created_ms,
+            followers=record.followers,
+        )
     facts = Facts(
         relations,
         np.frombuffer(record.seen, np.uint64),

@@ -5,8 +5,9 @@ several dwell times the longest counts, so that an event delivered twice changes
 row of a slab holds one viewer's groups as a ring: 30 bytes a group, 3,840 bytes a viewer at 128 groups.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,10 @@ ONE_BY_ONE = 8
 GROUP: Final = np.dtype(
     [("post", "<u8"), ("author", "<u8"), ("terms", "<u2", 4), ("actions", "<u4"), ("at_s", "<u4"), ("dwell_s", "<f2")]
 )
+# The columns of a group that are stored as they are; authors are interned.
+_PLAIN: Final = ("post", "terms", "actions", "at_s", "dwell_s")
+# Viewers whose groups are brought into the form of the store at once: 1 MB, which stays in the processor's cache.
+_AT_ONCE: Final = 256
 
 
 class Actions(NamedTuple):
@@ -77,6 +82,42 @@ class Groups:
         order = self.order()
         rows = self.rows[order[kept[order]]]
         return Groups(len(rows), self.groups_max, rows)
+
+
+def _places(rows: Slots, kept: npt.NDArray[np.int64], groups_max: int) -> npt.NDArray[np.int64]:
+    """Return where the kept groups of rows stand in flat columns, int64[sum of kept]."""
+    starts = np.cumsum(kept) - kept
+    return np.repeat(rows * groups_max - starts, kept) + np.arange(int(kept.sum()))
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Rows of viewers as they were at one moment: `columns` [n, groups_max], of which `counts` are in use.
+
+    Whole rows are copied five times faster than groups in the form of the store: the flow waits for the first alone.
+    """
+
+    counts: npt.NDArray[np.int64]
+    groups_max: int
+    columns: dict[str, npt.NDArray[Any]]
+    authors: Interner
+
+    def groups(self) -> Iterator[Groups]:
+        """Yield the groups of each viewer."""
+        for first in range(0, len(self.counts), _AT_ONCE):
+            counts = self.counts[first : first + _AT_ONCE]
+            kept = np.minimum(counts, self.groups_max)
+            places = _places(np.arange(first, first + len(counts)), kept, self.groups_max)
+            rows = np.empty(len(places), GROUP)
+            for name in _PLAIN:
+                rows[name] = _flat(self.columns[name]).take(places, axis=0)
+            rows["author"] = self.authors.keys(_flat(self.columns["author"]).take(places))
+            for count, many, end in zip(counts.tolist(), kept.tolist(), np.cumsum(kept).tolist(), strict=True):
+                yield Groups(count, self.groups_max, rows[end - many : end])
+
+
+def _flat(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return column.reshape(-1, *column.shape[2:])
 
 
 class ActionSequences:
@@ -135,24 +176,26 @@ class ActionSequences:
             at_ms=self._at_s[slot, order].astype(np.int64) * 1000,
         )
 
+    def copy(self, slots: Slots) -> "Copy":
+        """Return a copy of some viewers' rows, to be read as groups later."""
+        columns = {name: getattr(self, f"_{name}")[slots] for name in (*_PLAIN, "author")}
+        return Copy(self._count[slots], self.groups_max, columns, self._authors)
+
     def groups(self, slots: Slots) -> list[Groups]:
         """Return copies of the groups of some viewers."""
-        rows = np.empty((len(slots), self.groups_max), GROUP)
-        for name in ("post", "terms", "actions", "at_s", "dwell_s"):
-            rows[name] = getattr(self, f"_{name}")[slots]
-        rows["author"] = self._authors.keys(self._author[slots])
-        counts = self._count[slots].tolist()
-        return [Groups(count, self.groups_max, one[:count]) for count, one in zip(counts, rows, strict=True)]
+        return list(self.copy(slots).groups())
 
-    def put(self, slot: int, groups: Groups) -> None:
-        """Let an empty slot hold a viewer's groups."""
-        self.reserve(slot + 1)
-        groups = groups.fitted(self.groups_max)
-        kept = len(groups.rows)
-        for name in ("post", "terms", "actions", "at_s", "dwell_s"):
-            getattr(self, f"_{name}")[slot, :kept] = groups.rows[name]
-        self._author[slot, :kept] = self._authors.handles(np.ascontiguousarray(groups.rows["author"]))
-        self._count[slot] = groups.count
+    def put(self, slots: Slots, viewers: Sequence[Groups]) -> None:
+        """Let empty slots, for which there is room, hold the groups of a viewer each."""
+        if not len(slots):
+            return
+        fitted = [groups.fitted(self.groups_max) for groups in viewers]
+        rows = np.frombuffer(b"".join(groups.rows.data for groups in fitted), GROUP)
+        places = _places(slots, np.array([len(groups.rows) for groups in fitted]), self.groups_max)
+        for name in _PLAIN:
+            _flat(getattr(self, f"_{name}"))[places] = rows[name]
+        _flat(self._author)[places] = self._authors.handles(np.ascontiguousarray(rows["author"]))
+        self._count[slots] = [groups.count for groups in fitted]
 
     def clear(self, slots: Slots) -> None:
         """Empty slots for other viewers."""

@@ -23,7 +23,7 @@ class ViewerSlots:
     def __init__(self) -> None:
         self._index = KeyIndex()
         self._free: list[int] = []
-        self._end = NOBODY + 1
+        self.end = NOBODY + 1  # one past the last slot ever given
         self.epoch = 0
         self.keys: Keys = np.zeros(SLOTS_FIRST, np.uint64)
         self.partitions: npt.NDArray[np.int16] = np.zeros(SLOTS_FIRST, np.int16)
@@ -48,20 +48,19 @@ class ViewerSlots:
         """Return the slot of a viewer, NOBODY where it is not in memory."""
         return max(self._index.find_one(key), NOBODY)
 
-    def give(self, key: int, partition: int) -> int:
-        """Return a slot for a viewer that has none."""
-        if self._free:
-            slot = self._free.pop()
-        else:
-            slot, self._end = self._end, self._end + 1
-            if slot >= len(self.keys):
-                for name in ("keys", "partitions", "cleaned", "_used", "_changed"):
-                    column = getattr(self, name)
-                    setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
-        self._index.insert_one(key, slot)
-        self.keys[slot], self.partitions[slot] = key, partition
-        self._used[slot], self._changed[slot] = self.epoch, False
-        return slot
+    def give(self, keys: Keys, partitions: npt.NDArray[np.int64]) -> Slots:
+        """Return slots for viewers, each of which is another and has none, int64[n]."""
+        again = [self._free.pop() for _ in range(min(len(keys), len(self._free)))]
+        first, self.end = self.end, self.end + len(keys) - len(again)
+        slots = np.array([*again, *range(first, self.end)], np.int64)
+        while self.end > len(self.keys):
+            for name in ("keys", "partitions", "cleaned", "_used", "_changed"):
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
+        self._index.insert(keys, slots)
+        self.keys[slots], self.partitions[slots] = keys, partitions
+        self._used[slots], self._changed[slots] = self.epoch, False
+        return slots
 
     def change(self, slots: Slots | int) -> None:
         """Note that viewers change in this epoch."""
@@ -81,9 +80,9 @@ class ViewerSlots:
 
     def least_used(self, count: int, before_epoch: int) -> Slots:
         """Return the `count` slots used longest ago, int64[n], among the unchanged ones not used since an epoch."""
-        taken = self._used[: self._end]
+        taken = self._used[: self.end]
         able = np.flatnonzero(
-            (taken >= 0) & (taken < before_epoch) & ~self._changed[: self._end] & (self.keys[: self._end] != 0)
+            (taken >= 0) & (taken < before_epoch) & ~self._changed[: self.end] & (self.keys[: self.end] != 0)
         )
         if len(able) > count:
             able = able[np.argpartition(taken[able], count)[:count]]

@@ -5,7 +5,7 @@ Not an object a viewer partition: a poll is worked on in columns, and a sixteent
 first touched, and leave for it again when too many are in memory.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -18,7 +18,7 @@ from operators.keys import Keys, keys_of
 from operators.parameters import Parameters
 from operators.viewers.facts import NO_FACTS, Facts, decode_viewer, encode_viewer, without_users
 from operators.viewers.query import Query, Request
-from operators.viewers.sequences import Actions, ActionSequences, Groups
+from operators.viewers.sequences import Actions, ActionSequences, Copy
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
 from schemas.events import Block, Follow, GraphEvent
 from schemas.ids import key_of
@@ -33,16 +33,16 @@ PARTITIONS: Final = 16
 class Records(Protocol):
     """Where viewers are kept that are not in memory."""
 
-    def get(self, partition: int, viewer: int) -> bytes | None:
-        """Return a viewer's record, None where there is none."""
+    def get_many(self, partition: int, viewers: list[int]) -> Sequence[bytes | None]:
+        """Return the records of viewers of one partition in their order, None where there is none."""
 
 
 class NoRecords:
     """Nowhere: all viewers are in memory."""
 
-    def get(self, partition: int, viewer: int) -> bytes | None:
-        """Return None."""
-        return None
+    def get_many(self, partition: int, viewers: list[int]) -> Sequence[bytes | None]:
+        """Return None for each."""
+        return [None] * len(viewers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +51,14 @@ class ChangedViewers:
 
     keys: list[int]
     partitions: list[int]
-    groups: list[Groups]
+    sequences: Copy
     facts: list[Facts]
 
     def records(self) -> dict[int, list[tuple[int, bytes]]]:
         """Return for each partition the keys of its viewers and their records."""
         by_partition: dict[int, list[tuple[int, bytes]]] = {}
-        for key, partition, groups, facts in zip(self.keys, self.partitions, self.groups, self.facts, strict=True):
+        viewers = zip(self.keys, self.partitions, self.sequences.groups(), self.facts, strict=True)
+        for key, partition, groups, facts in viewers:
             by_partition.setdefault(partition, []).append((key, encode_viewer(groups, facts)))
         return by_partition
 
@@ -112,34 +113,54 @@ class Viewers:
         slots = self._slots.find(keys)
         missing = np.flatnonzero(slots < 0)
         if len(missing):
-            for key, partition in dict(zip(keys[missing].tolist(), partitions[missing].tolist(), strict=True)).items():
-                self._bring(key, partition)
+            self._bring(dict(zip(keys[missing].tolist(), partitions[missing].tolist(), strict=True)))
             slots[missing] = self._slots.find(keys[missing])
         self._forget_deleted(slots)
         return slots
 
     def _slot_of(self, key: int, partition: int) -> int:
-        return self._touched(self._slots.find_one(key)) or self._bring(key, partition)
+        return self._touched(self._slots.find_one(key)) or self._bring({key: partition})
 
     def _known_slot_of(self, key: int, partition: int) -> int:
         """Return the slot of a viewer, NOBODY where neither memory nor store knows it."""
-        return self._touched(self._slots.find_one(key)) or self._bring(key, partition, known_only=True)
+        return self._touched(self._slots.find_one(key)) or self._bring({key: partition}, known_only=True)
 
-    def _bring(self, key: int, partition: int, known_only: bool = False) -> int:
-        """Give a viewer a slot and fill it from the store; NOBODY where only known viewers are meant and it is not."""
-        record = self._records.get(partition, key) if key not in self._deleted else None
-        if record is None and known_only:
+    def _bring(self, viewers: dict[int, int], known_only: bool = False) -> int:
+        """Give viewers, whose partitions these are, slots and fill them from the store.
+
+        Where only known viewers are meant, others get none. Returns the slot of the last viewer, NOBODY without one.
+        """
+        records = self._read(viewers)
+        keys = [key for key in viewers if key in records or not known_only]
+        if not keys:
             return NOBODY
-        slot = self._slots.give(key, partition)
-        self.sequences.reserve(slot + 1)
-        if record is not None:
-            groups, facts = decode_viewer(record)
-            if len(self._deleted):
-                groups, facts = without_users(groups, facts, self._deleted) or (groups, facts)
-            self.sequences.put(slot, groups)
-            self._facts[slot] = facts
-        self._slots.cleaned[slot] = len(self._deleted)
-        return slot
+        slots: Slots = self._slots.give(np.array(keys, np.uint64), np.array([viewers[key] for key in keys]))
+        self._slots.cleaned[slots] = len(self._deleted)
+        self.sequences.reserve(self._slots.end)
+        filled, brought = [], []
+        for key, slot in zip(keys, slots.tolist(), strict=True):
+            if key in records:
+                groups, facts = decode_viewer(records[key])
+                if len(self._deleted):
+                    groups, facts = without_users(groups, facts, self._deleted) or (groups, facts)
+                self._facts[slot] = facts
+                filled.append(slot)
+                brought.append(groups)
+        self.sequences.put(np.array(filled, np.int64), brought)
+        return int(slots[-1])
+
+    def _read(self, viewers: dict[int, int]) -> dict[int, bytes]:
+        """Return the records of viewers that are in the store, and not deleted."""
+        by_partition: dict[int, list[int]] = {}
+        for key, partition in viewers.items():
+            if not len(self._deleted) or key not in self._deleted:
+                by_partition.setdefault(partition, []).append(key)
+        return {
+            key: record
+            for partition, keys in by_partition.items()
+            for key, record in zip(keys, self._records.get_many(partition, keys), strict=True)
+            if record is not None
+        }
 
     def _touched(self, slot: int) -> int:
         """Return the slot of a viewer in memory, or NOBODY, once it says nothing of deleted users."""
@@ -158,7 +179,7 @@ class Viewers:
             left = without_users(groups, self._facts_of(slot), self._deleted)
             if left is not None:
                 self.sequences.clear(one)
-                self.sequences.put(slot, left[0])
+                self.sequences.put(one, [left[0]])
                 self._facts[slot] = left[1]
         self._slots.cleaned[slots] = count
 
@@ -187,7 +208,7 @@ class Viewers:
         return ChangedViewers(
             self._slots.keys[slots].tolist(),
             self._slots.partitions[slots].tolist(),
-            self.sequences.groups(slots),
+            self.sequences.copy(slots),
             [self._facts_of(slot) for slot in slots.tolist()],
         )
 

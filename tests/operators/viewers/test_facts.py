@@ -90,7 +90,8 @@ def read_again(groups: Groups, groups_max: int) -> ActionSequences:
     again = ActionSequences(groups_max, WINDOW_S)
     # Other authors came first there: handles are not those of the process that wrote.
     act(again, 1, (1, 99, 0, 0, False, 0.0, 1), START_S)
-    again.put(5, groups)
+    again.reserve(6)
+    again.put(np.array([5]), [groups])
     return again
 
 

@@ -29,10 +29,10 @@ class Records:
         self.records: dict[tuple[int, int], bytes] = {}
         self.read: Counter[int] = Counter()
 
-    def get(self, partition: int, viewer: int) -> bytes | None:
-        """Return a viewer's record."""
-        self.read[viewer] += 1
-        return self.records.get((partition, viewer))
+    def get_many(self, partition: int, viewers: list[int]) -> list[bytes | None]:
+        """Return viewers' records."""
+        self.read.update(viewers)
+        return [self.records.get((partition, viewer)) for viewer in viewers]
 
     def take(self, viewers: Viewers) -> None:
         """Write what changed."""
@@ -180,13 +180,14 @@ def decoded(event: events.FeedRequest):  # type: ignore[no-untyped-def]
 
 def test_slots_are_given_to_others_once_they_are_free() -> None:
     slots = ViewerSlots()
-    given_out = [slots.give(key, key % 5) for key in range(1, 301)]
+    given_out = [int(slots.give(keys_of([key]), np.array([key % 5]))[0]) for key in range(1, 201)]
+    given_out += slots.give(keys_of(range(201, 301)), np.arange(201, 301) % 5).tolist()
     assert sorted(given_out) == list(range(NOBODY + 1, 301))
     assert slots.find(keys_of([1, 300, 301])).tolist() == [given_out[0], given_out[-1], -1]
     slots.release(np.array(given_out[:100]))
     assert len(slots) == 200
     assert slots.find_one(1) == NOBODY
-    again = [slots.give(key, 0) for key in range(1001, 1101)]
+    again = slots.give(keys_of(range(1001, 1101)), np.zeros(100, np.int64)).tolist()
     assert sorted(again) == sorted(given_out[:100])
     assert slots.keys[again].tolist() == list(range(1001, 1101))
     assert slots.partitions[given_out[-1]] == 300 % 5
