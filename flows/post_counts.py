@@ -146,7 +146,10 @@ class CountingJob:
     def run(self) -> None:
         """Count until told to stop, then send and store what is left."""
         turns = Turns(lambda: self._inbox.poll(0), self._before, lambda: None, lambda: self._stopping)
-        run(post_counts(KafkaSource(turns), self.counter, EachSink(_pass)), timedelta(seconds=self._what.every_s))
+        source = KafkaSource(turns)
+        run(post_counts(source, self.counter, EachSink(_pass)), timedelta(seconds=self._what.every_s))
+        if source.failure is not None:
+            raise source.failure
         self._send()
         self._inbox.close()
         self._store.close()

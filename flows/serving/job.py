@@ -110,10 +110,18 @@ class Job:
         )
 
     def run(self) -> None:
-        """Serve until told to stop; then answer what is in work, commit, and return."""
+        """Serve until told to stop; then answer what is in work, commit, and return.
+
+        Raises what ended it otherwise: KafkaRefused, StoreRefused, OSError of a full disk.
+        """
         turns = Turns(self._poll, self._before, self._epoch_ended, lambda: self._stopping)
         sinks = Sinks(EachSink(self._answers.send), EachSink(self._answers.bury))
-        run(for_you(self._flow, KafkaSource(turns), sinks), timedelta(seconds=self._what.epoch_s))
+        source = KafkaSource(turns)
+        run(for_you(self._flow, source, sinks), timedelta(seconds=self._what.epoch_s))
+        if source.failure is not None:
+            self._ranker.close()
+            self._commits.close()
+            raise source.failure
         self._finish()
 
     def stop(self) -> None:

@@ -115,7 +115,9 @@ class Lane:
             )
         offset = low if self._lost == "earliest" else high
         log.warning("offsets_lost", topic=topic, partition=partition, low=low, high=high, goes_on_at=offset)
-        self._consumer.seek(TopicPartition(topic, partition, offset))
+        # librdkafka has stopped reading the partition and can't seek in it: it is given up and taken again.
+        self._consumer.incremental_unassign([TopicPartition(topic, partition)])
+        self._consumer.incremental_assign([TopicPartition(topic, partition, offset)])
 
     def ends(self) -> dict[Place, int]:
         """Return the end of each partition now: one past its last message. Raises KafkaRefused."""

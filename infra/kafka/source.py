@@ -23,10 +23,15 @@ class Turns:
 
 
 class KafkaSource(FixedPartitionedSource[RawPoll, None]):
-    """Bytewax's view of an inbox. Offsets are kept with the state they produced, not in Bytewax's recovery store."""
+    """Bytewax's view of an inbox. Offsets are kept with the state they produced, not in Bytewax's recovery store.
+
+    What a turn raises ends the flow, and is `failure` after it: Bytewax would make a panic of it, and an error of its
+    own.
+    """
 
     def __init__(self, turns: Turns) -> None:
         self._turns = turns
+        self.failure: Exception | None = None
 
     def list_parts(self) -> list[str]:
         """Return the one partition."""
@@ -34,19 +39,29 @@ class KafkaSource(FixedPartitionedSource[RawPoll, None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> "_Partition":
         """Return the partition."""
-        return _Partition(self._turns)
+        return _Partition(self._turns, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        self.failure = error
 
 
 class _Partition(StatefulSourcePartition[RawPoll, None]):
-    def __init__(self, turns: Turns) -> None:
-        self._turns = turns
+    def __init__(self, turns: Turns, failed: Callable[[Exception], None]) -> None:
+        self._turns, self._failed = turns, failed
 
     def next_batch(self) -> list[RawPoll]:
         """Return the next poll, or nothing: Bytewax comes back in 1 ms. Raises StopIteration at the end."""
-        self._turns.before()
-        if self._turns.ended():
+        poll = None
+        try:
+            self._turns.before()
+            ended = self._turns.ended()
+            if not ended:
+                poll = self._turns.poll()
+        except Exception as error:
+            self._failed(error)
+            ended = True
+        if ended:
             raise StopIteration
-        poll = self._turns.poll()
         return [] if poll is None else [poll]
 
     def snapshot(self) -> None:
