@@ -87,6 +87,10 @@ class Cluster:
             except BufferError:
                 self._producer.poll(FULL_WAIT_S)
 
+    def partition_of(self, event: Event) -> int:
+        """Return the partition that an event belongs on."""
+        return key_and_partition(event, self.partitions)[1]
+
     def flush(self) -> None:
         """Wait until the broker has all that was sent."""
         assert self._producer.flush(PATIENCE_S) == 0, "the broker has not taken all messages"
@@ -152,10 +156,11 @@ def by_input(messages: Sequence[Received]) -> dict[tuple[str, int, int], list[Re
 
 
 def _received(partition: int, message: Message) -> Received:
-    headers = message.headers() or []
+    headers = list(message.headers() or [])
     origin = parse_origin(headers)  # type: ignore[arg-type]
     assert origin is not None, f"no origin in the headers {headers}"
-    return Received(partition, int(message.offset() or 0), message.key(), message.value() or b"", dict(headers), origin)
+    plain = {str(name): value.encode() if isinstance(value, str) else value for name, value in headers}
+    return Received(partition, int(message.offset() or 0), message.key(), message.value() or b"", plain, origin)
 
 
 def _taken(error: object, _message: object) -> None:

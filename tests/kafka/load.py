@@ -100,4 +100,4 @@ class Load:
         rng = self._rng
         kind = rng.choice((Follow, Follow, Block, Mute, MuteKeyword))
         about = rng.choice(WORDS) if kind is MuteKeyword else rng.choice((*AUTHORS, *self._viewers))
-        return kind(at_ms, viewer, about, undo=rng.random() < 0.2)  # type: ignore[return-value]
+        return kind(at_ms, viewer, about, undo=rng.random() < 0.2)

@@ -46,7 +46,8 @@ def test_killed_at_random_moments(
     for viewer, was in killed.items():
         for fact, value in was.items():
             assert value == unkilled[viewer][fact], f"{fact} of {viewer}"
-    assert sum(len(one["groups"]) for one in killed.values()) > load.engagements / 4, "there is much to lose"
+    groups = [one["groups"] for one in killed.values()]
+    assert sum(len(some) for some in groups if isinstance(some, list)) > load.engagements / 4, "there is much to lose"
     assert posts_in(tmp_path / "state", checkpoint) == posts_in(tmp_path / "unkilled", checkpoint)
     _each_once(cluster, load)
 
