@@ -120,7 +120,7 @@ class Job:
         run(for_you(self._flow, source, sinks), timedelta(seconds=self._what.epoch_s))
         if source.failure is not None:
             self._ranker.close()
-            self._commits.close()
+            self._leave_commit()
             raise source.failure
         self._finish()
 
@@ -216,6 +216,7 @@ class Job:
         self._ranker.close()
         if not self._outbox.drain(DRAIN_S):
             log.warning("answers_left", reason="the broker did not take them in time; they are made again")
+            self._leave_commit()
             return
         self._commits.finish(wait=True)
         self._commit()
@@ -225,6 +226,11 @@ class Job:
         self._counts.close()
         self._inbox.close()
         log.info("stopped", events=self.intake.events, feeds=self._answers.answers)
+
+    def _leave_commit(self) -> None:
+        """End a commit that waits for a broker; one that writes is written to its end, before the stores close."""
+        self._outbox.abandon()
+        self._commits.close()
 
 
 def serve(what: Serving) -> None:

@@ -43,6 +43,7 @@ class Outbox:
         self._open: set[int] = set()
         self._sent = 0
         self._failed: KafkaError | None = None
+        self._abandoned = False
         self.failures = 0
         self.ends: dict[Place, int] = {}  # one past the last acknowledged message of each partition
 
@@ -97,7 +98,13 @@ class Outbox:
         while not numbers.isdisjoint(self._open.copy()):
             if self._failed is not None:
                 raise DeliveryFailed(f"Kafka did not take a message: {self._failed.str()}")
+            if self._abandoned:
+                raise DeliveryFailed("nobody waits any more for Kafka to take a message")
             time.sleep(0.001)
+
+    def abandon(self) -> None:
+        """End every `wait`: nobody polls any more, so that nothing will be acknowledged."""
+        self._abandoned = True
 
     def drain(self, timeout_s: float) -> bool:
         """Wait until everything is acknowledged, what acknowledgements send included; return whether it is."""

@@ -47,6 +47,23 @@ def test_the_broker_stops_and_comes_back(
     assert len(cluster.read("feeds")) == len(names)
 
 
+def test_sigterm_while_the_broker_is_away(stoppable_broker: Broker, cluster: Cluster, start_job: StartJob) -> None:
+    cluster.publish(*(post(number) for number in range(1, 41)))
+    job = start_job().ready()
+    requests = [ask(f"r{number}", VIEWERS[number % 8]) for number in range(200)]
+    cluster.publish(*requests)
+    stoppable_broker.kill()
+    assert job.stop() < 10
+    assert job.logged("answers_left"), "there was something to wait for"
+    stoppable_broker.start()
+    job.start()
+    cluster.feeds(str(one.request) for one in requests)
+    job.ready().stop()
+    for topic in ("feeds", "served"):
+        messages = cluster.read(topic)
+        assert len(messages) == len(by_input(messages)) == len(requests), f"{topic}: each once"
+
+
 def test_retention_takes_what_was_not_read(cluster: Cluster, start_job: StartJob) -> None:
     cluster.publish(*(post(number) for number in range(1, 41)))
     job = start_job().ready()
