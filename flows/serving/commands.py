@@ -260,6 +260,9 @@ def check(
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
+    from flows.serving import state_commands  # which takes its options from here
+
     for command in (serve, post_counts, request, publish):
         app.command()(command)
     app.add_typer(topics_app, name="topics")
+    state_commands.add_to(app)

@@ -1,4 +1,4 @@
-"""What lies in a state folder, read beside a running job or without one: stores, viewers, and whether all is whole."""
+"""What lies in a state folder, read beside a running job or without one: its stores, and all that is kept of a user."""
 
 import re
 from collections.abc import Iterator
@@ -8,28 +8,36 @@ from typing import Any, Final
 
 import msgspec
 
-from flows.serving.deleting import DELETED_USERS
+from flows.intake import TakenIn
+from flows.post_counts import COUNTS
+from flows.post_counts import FORMAT_VERSION as COUNTS_FORMAT_VERSION
+from flows.serving.deleting import ANY_TIME, DELETED_USERS, read_deleted
 from flows.serving.durable import FORMAT_VERSION, posts_folder, viewer_partitions, viewers_folder
-from flows.serving.positions import OUTPUTS, Positions
+from flows.serving.positions import Positions
 from flows.terminal import Refusal
-from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS
-from infra.polls import latest_accepted_ms
-from infra.stores import PartitionStore
-from operators.viewers.facts import Facts, decode_viewer
-from operators.viewers.sequences import ACTION_BITS, SURFACE_SHIFT, Groups
+from infra.stores import PartitionStore, StoreRefused
+from operators.viewers.facts import decode_viewer
+from operators.viewers.sequences import SURFACE_SHIFT, Groups
 from schemas.actions import ACTIONS
+from schemas.codec import Refused, decode_batch
+from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
 from schemas.ids import STRING_KEY_BIT, Id, key_of
 
-GRAPH: Final = CONTEXT[1]
+VIEWERS: Final = "viewers"
+POSTS: Final = "posts"
+FORMATS: Final = {VIEWERS: FORMAT_VERSION, POSTS: FORMAT_VERSION, COUNTS: COUNTS_FORMAT_VERSION}
 RELATIONS: Final = ("followed", "followed_by", "blocked", "blocked_by", "muted", "subscribed")
 JsonId = int | str
+# What the readers of records raise for bytes that are none.
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError)
+chunks: Final = msgspec.msgpack.Decoder(list[TakenIn])
 
 
 class StoreState(msgspec.Struct, frozen=True):
-    """One store: what it keeps (`viewers` or `posts`), whose, how much, and how far it is.
+    """One store: what it keeps (viewers, posts or post-counts), of which partition or instance, and how far it is.
 
     `positions` are the next offsets by topic and partition, `outputs` where our own topics may hold what it does not
-    know of; `clock_ms` is the job's clock, which the posts' store keeps.
+    know of; `clock_ms` is the job's clock, which the stores of viewers do not keep (0).
     """
 
     store: str
@@ -80,6 +88,18 @@ class ViewerExport(msgspec.Struct, frozen=True):
     served: tuple[ServedExport, ...]
 
 
+class UserExport(msgspec.Struct, frozen=True):
+    """Everything stored of a user: whether as deleted, the viewer's record, and the user's posts, oldest first.
+
+    There is one record at most, since a viewer has one partition; more are left by another number of partitions.
+    """
+
+    user: Id
+    deleted: bool
+    records: tuple[ViewerExport, ...]
+    posts: tuple[PostEvent, ...]
+
+
 def posts_instances(folder: Path) -> list[int]:
     """Return the instances whose live posts have a store in a folder."""
     found = (re.fullmatch(r"posts-(\d{3})", path.name) for path in folder.glob("posts-*"))
@@ -87,9 +107,9 @@ def posts_instances(folder: Path) -> list[int]:
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[PartitionStore]:
+def reading(folder: Path, format_version: int = FORMAT_VERSION) -> Iterator[PartitionStore]:
     """Open a store for reading; raises StoreRefused."""
-    store = PartitionStore.open(folder, FORMAT_VERSION, read_only=True)
+    store = PartitionStore.open(folder, format_version, read_only=True)
     try:
         yield store
     finally:
@@ -98,41 +118,53 @@ def reading(folder: Path) -> Iterator[PartitionStore]:
 
 def store_folders(folder: Path) -> list[tuple[str, int, Path]]:
     """Return kind, number and folder of each store; raises Refusal where there is none."""
-    found = [("viewers", one, viewers_folder(folder, one)) for one in viewer_partitions(folder)]
-    found += [("posts", one, posts_folder(folder, one)) for one in posts_instances(folder)]
+    found = [(VIEWERS, one, viewers_folder(folder, one)) for one in viewer_partitions(folder)]
+    found += [(POSTS, one, posts_folder(folder, one)) for one in posts_instances(folder)]
+    found += [(COUNTS, 0, folder / COUNTS)] if (folder / COUNTS).is_dir() else []
     if not found:
         raise Refusal(f"{folder} holds no state: name the folder that `serve --state` was given")
     return found
 
 
+def stores(folder: Path, *kinds: str) -> Iterator[tuple[str, int, PartitionStore]]:
+    """Yield kind, number and open store of those kinds, or of all, one after the other.
+
+    Raises Refusal and StoreRefused.
+    """
+    for kind, number, path in store_folders(folder):
+        if not kinds or kind in kinds:
+            with reading(path, FORMATS[kind]) as store:
+                yield kind, number, store
+
+
 def inspect(folder: Path) -> list[StoreState]:
     """Return the stores of a state folder. Raises Refusal and StoreRefused."""
     states = []
-    for kind, number, path in store_folders(folder):
-        with reading(path) as store:
+    for kind, number, store in stores(folder):
+        try:
             positions = Positions.decoded(store.meta)
-            states.append(
-                StoreState(
-                    kind,
-                    number,
-                    _count(store),
-                    store.size_bytes(),
-                    FORMAT_VERSION,
-                    positions.clock_ms,
-                    positions.inputs,
-                    positions.outputs,
-                )
+        except msgspec.MsgspecError as error:
+            raise StoreRefused(
+                f"{store.folder} does not say how far it is ({error}): restore it from a copy."
+            ) from None
+        states.append(
+            StoreState(
+                kind,
+                number,
+                len(store) - (store.get(DELETED_USERS) is not None),
+                store.size_bytes(),
+                FORMATS[kind],
+                positions.clock_ms,
+                positions.inputs,
+                positions.outputs,
             )
+        )
     return states
 
 
-def _records(store: PartitionStore) -> Iterator[tuple[int, bytes]]:
+def records(store: PartitionStore) -> Iterator[tuple[int, bytes]]:
     """Yield the records of viewers, or chunks of posts, without the one of deleted users."""
     return ((key, raw) for key, raw in store.items() if key != DELETED_USERS)
-
-
-def _count(store: PartitionStore) -> int:
-    return len(store) - (store.get(DELETED_USERS) is not None)
 
 
 def spelled(key: int) -> JsonId:
@@ -180,81 +212,43 @@ def _spelled(keys: Any) -> tuple[JsonId, ...]:
     return tuple(spelled(key) for key in keys.tolist())
 
 
-def export(folder: Path, viewer: Id) -> list[ViewerExport]:
-    """Return what each store holds of a viewer: one record at most, since a viewer has one partition.
-
-    Raises Refusal and StoreRefused.
-    """
-    found = []
-    for kind, number, path in store_folders(folder):
-        if kind != "viewers":
-            continue
-        with reading(path) as store:
-            raw = store.get(key_of(viewer))
-        if raw is not None:
-            found.append(exported(key_of(viewer), number, raw))
-    return found
+def export(folder: Path, user: Id) -> UserExport:
+    """Return what the stores hold of a user. Raises Refusal and StoreRefused."""
+    key, found = key_of(user), []
+    posts: dict[bytes, PostEvent] = {}
+    deleted = False
+    for kind, number, store in stores(folder, VIEWERS, POSTS):
+        deleted |= key in read_deleted(store)
+        if kind == POSTS:
+            # Every instance has all posts: what two stores say alike counts once.
+            posts |= {line: event for line, event in post_events(store) if key_of(event.author) == key}
+        elif (raw := store.get(key)) is not None and key != DELETED_USERS:
+            found.append(_readable(key, number, raw))
+    return UserExport(user, deleted, tuple(found), tuple(sorted(posts.values(), key=lambda event: event.at)))
 
 
 def export_all(folder: Path) -> Iterator[ViewerExport]:
     """Yield all viewers, by partition and key: the same state gives the same. Raises Refusal and StoreRefused."""
-    for kind, number, path in store_folders(folder):
-        if kind == "viewers":
-            with reading(path) as store:
-                for key, raw in _records(store):
-                    yield exported(key, number, raw)
+    for _, number, store in stores(folder, VIEWERS):
+        for key, raw in records(store):
+            yield _readable(key, number, raw)
 
 
-def check_viewers(partition: int, store: PartitionStore) -> Iterator[str]:
-    """Yield a sentence for each thing that is wrong with a partition's viewers."""
-    where = f"viewers of partition {partition}"
-    last, count = -1, 0
-    for key, raw in _records(store):
-        count += 1
-        if key <= last:
-            yield f"{where}: key {key} stands behind {last}"
-        last = key
+def _readable(key: int, partition: int, raw: bytes) -> ViewerExport:
+    try:
+        return exported(key, partition, raw)
+    except UNREADABLE as error:
+        raise Refusal(f"the record of {spelled(key)} can't be read ({error}): `state verify` says what else") from None
+
+
+def post_events(store: PartitionStore) -> Iterator[tuple[bytes, PostEvent]]:
+    """Yield the post events of a store of posts with their bytes, without what can't be read."""
+    for _, raw in records(store):
         try:
-            groups, facts = decode_viewer(raw)
-        except (msgspec.MsgspecError, ValueError, TypeError) as error:
-            yield f"{where}: the record of {spelled(key)} can't be read: {error}"
+            chunk = chunks.decode(raw)
+        except UNREADABLE:
             continue
-        for wrong in (*_wrong_groups(groups), *_wrong_facts(facts)):
-            yield f"{where}: the record of {spelled(key)} {wrong}"
-    if count != _count(store):
-        yield f"{where}: {count} records were read and the store says {_count(store)}"
-    yield from _wrong_positions(where, Positions.decoded(store.meta), partition)
-
-
-def _wrong_groups(groups: Groups) -> Iterator[str]:
-    if groups.groups_max < 1 or len(groups.rows) != min(groups.count, groups.groups_max):
-        yield f"holds {len(groups.rows)} groups of {groups.count} ever, {groups.groups_max} at most"
-    if ((groups.rows["actions"] & ACTION_BITS) >> len(ACTIONS)).any():
-        yield "holds actions that there are not"
-
-
-def _wrong_facts(facts: Facts) -> Iterator[str]:
-    for name in RELATIONS:
-        keys = getattr(facts.relations, name)
-        if (keys[1:] <= keys[:-1]).any():
-            yield f"has {name} out of order"
-    if len(facts.served) != len(facts.served_ms):
-        yield f"has {len(facts.served)} served posts and {len(facts.served_ms)} times"
-
-
-def _wrong_positions(where: str, positions: Positions, partition: int | None) -> Iterator[str]:
-    """Yield what is wrong with positions; those of a viewer partition know engagements and requests of it alone."""
-    known = {*CONTEXT, *ENGAGEMENTS, REQUESTS} if partition is not None else {CONTEXT[0]}
-    for topic, offsets in positions.inputs.items():
-        if topic not in known:
-            yield f"{where}: positions in {topic}, which it does not take in"
-        for one, offset in offsets.items():
-            if offset < 0:
-                yield f"{where}: position {offset} in {topic}[{one}]"
-            if partition is not None and topic in (*ENGAGEMENTS, REQUESTS) and one != partition:
-                yield f"{where}: a position in {topic}[{one}], another partition"
-    for topic, offset in positions.outputs.items():
-        if topic not in OUTPUTS or offset < 0:
-            yield f"{where}: position {offset} in our own topic {topic}"
-    if not 0 <= positions.clock_ms <= latest_accepted_ms():
-        yield f"{where}: the job's clock stands at {positions.clock_ms}, in the future"
+        for _, lines in chunk:
+            for line, event in zip(lines, decode_batch(lines, ANY_TIME), strict=True):
+                if not isinstance(event, Refused) and isinstance(event, PostCreated | PostDeleted | PostLabelled):
+                    yield line, event

@@ -51,6 +51,11 @@ class Described(NamedTuple):
     help: str
 
 
+def plain_reason(reason: str) -> str:
+    """Return a reason without what it quotes and with N for numbers: how it is counted."""
+    return _NUMBER.sub("N", _QUOTED.sub("'...'", reason[:1000]))[:REASON_CHARACTERS_MAX]
+
+
 class Metrics:
     """The metrics of one instance, in a registry of their own. All methods may be called from any thread."""
 
@@ -185,7 +190,7 @@ class Metrics:
         child.inc()
 
     def _bounded(self, reason: str) -> str:
-        plain = _NUMBER.sub("N", _QUOTED.sub("'...'", reason[:1000]))[:REASON_CHARACTERS_MAX]
+        plain = plain_reason(reason)
         if plain in self._reasons:
             return plain
         if len(self._reasons) >= REASONS_MAX:

@@ -1,0 +1,368 @@
+"""Commands that look into a job and mend: its state, its dead letters, and what is to be deleted."""
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+from rich.markup import escape
+
+from flows.options import Json
+from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection
+from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table, time_ms, viewer_id
+from schemas.ids import ID_BYTES_MAX
+
+if TYPE_CHECKING:
+    from flows.serving.inspecting import UserExport
+    from infra.kafka.inbox import Connection
+    from schemas.events import Event
+
+state_app = typer.Typer(
+    no_args_is_help=True,
+    help="Look into a state folder, also beside a job.\n\nExample: `run_flow.py state inspect --state out/state`",
+)
+letters_app = typer.Typer(
+    no_args_is_help=True,
+    help="List refused messages, show one, send them again.\n\nExample: `run_flow.py dead-letters list --summary`",
+)
+
+State = Annotated[Path, typer.Option("--state", help="the folder of the durable stores")]
+STATE = Path("out/state")
+
+
+def spelled_time(at_ms: int) -> str:
+    """Return a time as people read it, "" for none."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at_ms / 1000)) if at_ms else ""
+
+
+def user_id(text: str) -> int | str:
+    """Return a user's id; raises Refusal for what can't be one."""
+    user = viewer_id(text)
+    if user == 0 or len(text.encode()) > ID_BYTES_MAX:
+        raise Refusal(f"{text} is nobody: ids are numbers from 1 on, or text of at most {ID_BYTES_MAX} bytes")
+    return user
+
+
+def _lines(text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@state_app.command()
+def inspect(state: State = STATE, as_json: Json = False) -> None:
+    """List the stores: what each holds, its size, its next offsets by topic, the job's clock (UTC).
+
+    Example: `run_flow.py state inspect --state out/state`
+    """
+    from flows.serving.inspecting import StoreState
+    from flows.serving.inspecting import inspect as run
+
+    def positions(one: StoreState) -> str:
+        inputs = (f"{name} {' '.join(str(at) for _, at in sorted(of.items()))}" for name, of in one.positions.items())
+        return "\n".join([*inputs, *(f"({name} {at})" for name, at in one.outputs.items())])
+
+    with refusals():
+        found = run(state)
+    if as_json:
+        print_json(found)
+        return
+    rows = [
+        {
+            "store": one.store,
+            "number": one.number,
+            "records": one.records,
+            "kB": one.bytes // 1000,
+            "clock": spelled_time(one.clock_ms),
+            "format": one.format,
+            "next offsets": positions(one),
+        }
+        for one in found
+    ]
+    console.print(rows_table(f"{len(found)} stores in {state}", rows))
+    console.print(
+        "in brackets: where messages that the store does not know of may begin in our own topics", style="dim"
+    )
+
+
+@state_app.command()
+def verify(
+    state: State = STATE,
+    gone: Annotated[str, typer.Option("--gone", help="a user's id: look for it in every record instead")] = "",
+    as_json: Json = False,
+) -> None:
+    """Read every record and say what is wrong, or where a user is still named. Status 1 where there is anything.
+
+    Example: `run_flow.py state verify --state out/state --gone 17`
+    """
+    from flows.serving.verifying import remains
+    from flows.serving.verifying import verify as run
+
+    with refusals(), bar("reading all records", as_json):
+        found = remains(state, user_id(gone)) if gone else None
+        wrong = list(found.named if found is not None else run(state))
+    if as_json:
+        print_json({"wrong": wrong} if found is None else found)
+        raise typer.Exit(1 if wrong else 0)
+    for sentence in wrong:
+        _lines(sentence)
+    if found is not None:
+        if not wrong:
+            _lines(f"no store names {gone}: {found.records:,} records in {found.stores} stores looked through")
+        if found.others:
+            _lines(f"{found.others:,} records hold the same bytes as something else: a post's id, a word, or by chance")
+        _lines(f"{found.told} of {found.stores} stores know that the user was deleted")
+    elif not wrong:
+        _lines("all records of all stores can be read and are as they should be")
+    raise typer.Exit(1 if wrong else 0)
+
+
+@state_app.command()
+def export(
+    user: Annotated[str, typer.Argument(help="a user's id; left out with --all")] = "",
+    state: State = STATE,
+    everybody: Annotated[bool, typer.Option("--all", help="all viewers, as JSON Lines, sorted")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="the file to write, with --all")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show everything stored about a user, or write all viewers to a file. Ids that are text are stored as hashes.
+
+    Example: `run_flow.py state export 17 --state out/state`
+    """
+    from flows.serving.inspecting import export as run
+    from flows.serving.inspecting import export_all
+
+    with refusals():
+        if everybody == bool(user) or everybody == (out is None):
+            raise Refusal("give the id of a user, or --all --out FILE")
+        if out is not None:
+            count = 0
+            lines = export_all(state)
+            first = next(lines, None)  # a folder without a state is refused before the file is made
+            with out.open("wb") as file:
+                while first is not None:
+                    file.write(msgspec.json.encode(first) + b"\n")
+                    count, first = count + 1, next(lines, None)
+            _lines(f"{count:,} viewers in {out}")
+            return
+        found = run(state, user_id(user))
+    if as_json:
+        print_json(found)
+    else:
+        _show_user(user, found)
+
+
+def _show_user(user: str, found: "UserExport") -> None:
+    """Print what is stored of a user."""
+    if found.deleted:
+        _lines(f"{user} was deleted: what comes of this user is passed over")
+    if not found.records and not found.posts:
+        _lines(f"nothing is stored of {user}")
+    for one in found.records:
+        rows = [
+            {
+                "at": spelled_time(group.at_ms),
+                "post": group.post,
+                "author": group.author,
+                "actions": ", ".join(group.actions) or "(undone)",
+                "dwell s": group.dwell_s,
+                "surface": group.surface,
+                "terms": " ".join(str(term) for term in group.terms if term),
+            }
+            for group in one.groups
+        ]
+        title = (
+            f"{user} in partition {one.partition}: the last {len(rows)} groups of actions, of {one.groups_ever} ever"
+        )
+        console.print(rows_table(title, rows) if rows else f"{escape(title)}")
+        facts = {name: ", ".join(map(str, ids)) for name, ids in one.relations.items() if ids}
+        facts |= {"muted keywords": ", ".join(one.muted_keywords)} if one.muted_keywords else {}
+        facts |= {"account created": spelled_time(one.account_created_ms or 0), "followers": str(one.followers)}
+        facts |= {"seen": ", ".join(map(str, one.seen))} if one.seen else {}
+        for at_ms in dict.fromkeys(served.at_ms for served in one.served):
+            shown = ", ".join(str(served.post) for served in one.served if served.at_ms == at_ms)
+            facts[f"served {spelled_time(at_ms)}"] = shown
+        console.print(rows_table("", [{"what": name, "value": escape(value)} for name, value in facts.items()]))
+    if found.posts:
+        _lines(f"{len(found.posts)} post events:")
+        for event in found.posts:
+            _lines(msgspec.json.encode(event).decode())
+
+
+@letters_app.command(name="list")
+def list_command(
+    kafka: Kafka = LOCAL,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=1, help="how many, the newest")] = 20,
+    since: Annotated[str, typer.Option(help="all since a time instead: milliseconds or ISO 8601")] = "",
+    summary: Annotated[bool, typer.Option("--summary", help="count them by topic and reason instead")] = False,
+    as_json: Json = False,
+) -> None:
+    """List dead letters, newest first; --summary counts all of them, or all since a time, by reason.
+
+    Example: `run_flow.py dead-letters list --since 2026-01-11T18:00 --summary`
+    """
+    from flows.serving import dead_letters
+
+    with refusals():
+        cluster = connection(kafka, prefix, kafka_set)
+        if since or summary:
+            found = dead_letters.since(cluster, time_ms(since) if since else 0)
+        else:
+            found = dead_letters.newest(cluster, last)
+    rows: list[dict[str, Any]]
+    if summary:
+        counted = dead_letters.by_reason(found)
+        rows = [{"messages": count, "topic": topic, "reason": reason} for topic, reason, count in counted]
+    else:
+        rows = [
+            {
+                "partition": one.partition,
+                "offset": one.offset,
+                "when": spelled_time(one.at_ms),
+                "topic": one.letter.topic,
+                "reason": f"{one.letter.path}: {one.letter.reason}",
+            }
+            for one in found
+        ]
+    if as_json:
+        print_json(rows if summary else found)
+        return
+    told = [
+        {name: escape(dead_letters.printable(one)) if isinstance(one, str) else one for name, one in row.items()}
+        for row in rows
+    ]
+    console.print(rows_table(f"{len(found)} dead letters", told))
+
+
+@letters_app.command()
+def show(
+    partition: Annotated[int, typer.Argument(min=0)],
+    offset: Annotated[int, typer.Argument(min=0)],
+    kafka: Kafka = LOCAL,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    as_json: Json = False,
+) -> None:
+    """Show a dead letter: why, where from, its headers, and the refused bytes (in hex unless they are text).
+
+    Example: `run_flow.py dead-letters show 3 17 --kafka localhost:9092`
+    """
+    from flows.serving import dead_letters
+
+    with refusals():
+        found = dead_letters.one(connection(kafka, prefix, kafka_set), partition, offset)
+    if as_json:
+        print_json(found)
+        return
+    was = found.letter
+    rows = {
+        "reason": was.reason,
+        "field": was.path,
+        "from": f"{was.topic}[{was.partition}] at {was.offset}",
+        "published": spelled_time(was.published_ms),
+        "refused": spelled_time(found.at_ms),
+        "key": dead_letters.shown(was.key) if was.key is not None else "(none)",
+    }
+    rows |= {f"header {name}": value for name, value in found.headers}
+    for name, value in rows.items():
+        _lines(f"{dead_letters.printable(name):26} {dead_letters.printable(value)}")
+    _lines(f"{len(was.raw):,} bytes:\n{dead_letters.shown(was.raw)}")
+
+
+@letters_app.command()
+def retry(
+    partition: Annotated[int | None, typer.Argument(min=0)] = None,
+    offset: Annotated[int | None, typer.Argument(min=0)] = None,
+    kafka: Kafka = LOCAL,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    reason: Annotated[str, typer.Option(help="all whose reason contains this")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="all there are")] = False,
+    since: Annotated[str, typer.Option(help="with --reason or --all: those since a time only")] = "",
+    edit: Annotated[Path | None, typer.Option(help="a file with corrected bytes, for a single one")] = None,
+    as_json: Json = False,
+) -> None:
+    """Send what was refused once more to where it came from, marked by the header `retried-from`.
+
+    Dead letters stay where they are: who retries twice sends twice. Several go oldest first; those that hold nothing to
+    send again are passed over. Corrected bytes go where their event belongs.
+
+    Example: `run_flow.py dead-letters retry 3 17 --edit corrected.json`
+    """
+    from flows.serving import dead_letters
+
+    with refusals():
+        cluster = connection(kafka, prefix, kafka_set)
+        ways = [partition is not None, bool(reason), everything]
+        if sum(ways) != 1 or (partition is None) != (offset is None):
+            raise Refusal("say which: PARTITION OFFSET, --reason TEXT or --all")
+        if partition is not None and offset is not None:
+            letters = [dead_letters.one(cluster, partition, offset)]
+        elif edit is not None:
+            raise Refusal("--edit corrects one dead letter: give its PARTITION and OFFSET")
+        else:
+            all_of_them = dead_letters.since(cluster, time_ms(since) if since else 0)
+            letters = [one for one in all_of_them if reason in one.letter.reason and dead_letters.can_be_retried(one)]
+        sent = dead_letters.retry(cluster, letters, edit.read_bytes() if edit is not None else None)
+    rows = [{"topic": name, "messages": [topic for topic, _ in sent].count(name)} for name in sorted(dict(sent))]
+    if as_json:
+        print_json(rows)
+    else:
+        console.print(rows_table(f"sent {len(sent)} again", rows))
+
+
+def delete_post(
+    post: Annotated[str, typer.Argument(help="the post's id")],
+    author: Annotated[str, typer.Option(help="who wrote it: its messages go by the author")],
+    kafka: Kafka = LOCAL,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    at: Annotated[str, typer.Option(help="when: milliseconds or ISO 8601; now if left out")] = "",
+) -> None:
+    """Publish that a post was deleted: it leaves all feeds at once, and its words every store.
+
+    Example: `run_flow.py delete-post 4711 --author 17 --kafka localhost:9092`
+    """
+    from schemas.events import PostDeleted
+
+    with refusals():
+        event = PostDeleted(time_ms(at) if at else _now_ms(), viewer_id(post), viewer_id(author))
+        _publish(event, connection(kafka, prefix, kafka_set))
+
+
+def delete_user(
+    user: Annotated[str, typer.Argument(help="the user's id")],
+    kafka: Kafka = LOCAL,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    at: Annotated[str, typer.Option(help="when: milliseconds or ISO 8601; now if left out")] = "",
+) -> None:
+    """Publish that a user is gone for good: posts, record and every mention leave all stores. It can't be undone.
+
+    Example: `run_flow.py delete-user 17 --kafka localhost:9092`
+    """
+    from schemas.events import UserDeleted
+
+    with refusals():
+        event = UserDeleted(time_ms(at) if at else _now_ms(), user_id(user))
+        _publish(event, connection(kafka, prefix, kafka_set))
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _publish(event: "Event", cluster: "Connection") -> None:
+    from flows.serving.sending import send_event
+
+    topic, partition = send_event(cluster, event)
+    _lines(f"published on {cluster.naming.of(topic)}[{partition}]; `state verify` says when the stores have it")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line these commands."""
+    app.add_typer(state_app, name="state")
+    app.add_typer(letters_app, name="dead-letters")
+    app.command()(delete_post)
+    app.command()(delete_user)

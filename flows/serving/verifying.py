@@ -1,0 +1,223 @@
+"""Whether a state folder is whole, and whether nothing in it names a user; read beside a running job or without one."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from flows.post_counts import COUNTS
+from flows.serving.deleting import ANY_TIME, DELETED_USERS, read_deleted
+from flows.serving.inspecting import POSTS, RELATIONS, UNREADABLE, VIEWERS, chunks, records, spelled, stores
+from flows.serving.positions import OUTPUTS, Positions
+from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS
+from infra.polls import latest_accepted_ms
+from infra.stores import PartitionStore
+from operators.deleted_users import DeletedUsers
+from operators.parameters import DEFAULTS
+from operators.posts.live import LivePosts
+from operators.state import live_posts
+from operators.viewers.facts import Facts, decode_viewer, without_users
+from operators.viewers.sequences import ACTION_BITS, Groups
+from schemas.actions import ACTIONS
+from schemas.codec import Refused, decode_batch
+from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
+from schemas.ids import Id, key_of
+
+KEY_BYTES: Final = 8
+NAMES: Final = ("author", "reply_to_author", "repost_of_author", "quote_of_author")
+# What each kind of store takes in.
+INPUTS: Final = {VIEWERS: {*CONTEXT, *ENGAGEMENTS, REQUESTS}, POSTS: {CONTEXT[0]}, COUNTS: set(ENGAGEMENTS)}
+
+
+def verify(folder: Path) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong with a state. Raises Refusal and StoreRefused."""
+    for kind, number, store in stores(folder):
+        where = _where(kind, number)
+        yield from _wrong_positions(kind, where, store, number)
+        if len(store.get(DELETED_USERS) or b"") % KEY_BYTES:
+            yield f"{where}: the record of deleted users is cut"
+        yield from CHECKS[kind](where, store)
+
+
+def _where(kind: str, number: int) -> str:
+    return f"{kind} of partition {number}" if kind == VIEWERS else f"{kind} of instance {number}"
+
+
+def _in_order(where: str, store: PartitionStore) -> Iterator[tuple[int, bytes] | str]:
+    """Yield records, and a sentence for each that does not come in order."""
+    last = -1
+    for key, raw in records(store):
+        if key <= last:
+            yield f"{where}: key {key} stands behind {last}"
+        last = key
+        yield key, raw
+
+
+def _check_viewers(where: str, store: PartitionStore) -> Iterator[str]:
+    for one in _in_order(where, store):
+        if isinstance(one, str):
+            yield one
+            continue
+        key, raw = one
+        try:
+            groups, facts = decode_viewer(raw)
+        except UNREADABLE as error:
+            yield f"{where}: the record of {spelled(key)} can't be read: {error}"
+            continue
+        for wrong in (*_wrong_groups(groups), *_wrong_facts(facts)):
+            yield f"{where}: the record of {spelled(key)} {wrong}"
+
+
+def _check_posts(where: str, store: PartitionStore) -> Iterator[str]:
+    """Read all chunks, and take their events in as a job does at its start."""
+    posts, clock_ms = live_posts(DEFAULTS), 0
+    for one in _in_order(where, store):
+        if isinstance(one, str):
+            yield one
+            continue
+        key, raw = one
+        try:
+            chunk = chunks.decode(raw)
+        except UNREADABLE as error:
+            yield f"{where}: chunk {key} can't be read: {error}"
+            continue
+        for taken_in_ms, lines in chunk:
+            if not clock_ms <= taken_in_ms <= latest_accepted_ms():
+                yield f"{where}: chunk {key} was taken in at {taken_in_ms}, after {clock_ms}"
+            clock_ms = max(clock_ms, taken_in_ms)
+            yield from (f"{where}: chunk {key}: {wrong}" for wrong in _load(posts, lines, taken_in_ms))
+
+
+def _load(posts: LivePosts, lines: list[bytes], clock_ms: int) -> Iterator[str]:
+    events: list[PostEvent] = []
+    for event in decode_batch(lines, ANY_TIME):
+        if isinstance(event, Refused):
+            yield f"an event can't be read: {event}"
+        elif isinstance(event, PostCreated | PostDeleted | PostLabelled):
+            events.append(event)
+        else:
+            yield f"holds a {type(event).__name__}, which is no event of a post"
+    # What is refused here was refused when it first came: it is kept beside what was taken with it.
+    posts.apply(events, clock_ms)
+
+
+def _check_counts(where: str, store: PartitionStore) -> Iterator[str]:
+    for one in _in_order(where, store):
+        if isinstance(one, str):
+            yield one
+            continue
+        key, raw = one
+        try:
+            post, _, counts = msgspec.msgpack.decode(raw, type=tuple[Id, int, list[int]])
+        except UNREADABLE as error:
+            yield f"{where}: the counts of {spelled(key)} can't be read: {error}"
+            continue
+        if key_of(post) != key or len(counts) != len(ACTIONS) or min(counts) < 0:
+            yield f"{where}: the counts of {spelled(key)} are those of {post}: {counts}"
+
+
+CHECKS: Final = {VIEWERS: _check_viewers, POSTS: _check_posts, COUNTS: _check_counts}
+
+
+def _wrong_groups(groups: Groups) -> Iterator[str]:
+    if groups.groups_max < 1 or len(groups.rows) != min(groups.count, groups.groups_max):
+        yield f"holds {len(groups.rows)} groups of {groups.count} ever, {groups.groups_max} at most"
+    if ((groups.rows["actions"] & ACTION_BITS) >> len(ACTIONS)).any():
+        yield "holds actions that there are not"
+
+
+def _wrong_facts(facts: Facts) -> Iterator[str]:
+    for name in RELATIONS:
+        keys = getattr(facts.relations, name)
+        if (keys[1:] <= keys[:-1]).any():
+            yield f"has {name} out of order"
+    if len(facts.served) != len(facts.served_ms):
+        yield f"has {len(facts.served)} served posts and {len(facts.served_ms)} times"
+
+
+def _wrong_positions(kind: str, where: str, store: PartitionStore, number: int) -> Iterator[str]:
+    """Yield what is wrong with positions; those of a viewer partition know engagements and requests of it alone."""
+    try:
+        positions = Positions.decoded(store.meta)
+    except msgspec.MsgspecError as error:
+        yield f"{where}: how far it is can't be read: {error}"
+        return
+    for topic, offsets in positions.inputs.items():
+        if topic not in INPUTS[kind]:
+            yield f"{where}: positions in {topic}, which it does not take in"
+        for one, offset in offsets.items():
+            if offset < 0:
+                yield f"{where}: position {offset} in {topic}[{one}]"
+            if kind == VIEWERS and topic in (*ENGAGEMENTS, REQUESTS) and one != number:
+                yield f"{where}: a position in {topic}[{one}], another partition"
+    for topic, offset in positions.outputs.items():
+        if topic not in OUTPUTS or offset < 0:
+            yield f"{where}: position {offset} in our own topic {topic}"
+    if not 0 <= positions.clock_ms <= latest_accepted_ms():
+        yield f"{where}: the job's clock stands at {positions.clock_ms}, in the future"
+
+
+class Remains(msgspec.Struct, frozen=True):
+    """What is left of a user: a sentence for each record that names it, and how much was looked through.
+
+    `others` are records that hold the same bytes as something else: a post's id that is the same number, a word, or
+    eight bytes by chance. `told` are the stores that know that the user was deleted, of `stores`.
+    """
+
+    named: tuple[str, ...]
+    others: int
+    records: int
+    stores: int
+    told: int
+
+
+def remains(folder: Path, user: Id) -> Remains:
+    """Look for a user through the bytes of every record of viewers and posts. Raises Refusal and StoreRefused.
+
+    The lists of deleted users are left out: their keys stay, so that what comes later is passed over.
+    """
+    key = key_of(user)
+    named: list[str] = []
+    others = count = number_of_stores = told = 0
+    # Viewers are spelled by their key's eight bytes, in posts by JSON, where 17 is not in 170.
+    spelling = re.escape(msgspec.json.encode(user))
+    patterns = {
+        VIEWERS: re.compile(re.escape(key.to_bytes(KEY_BYTES, "little"))),
+        POSTS: re.compile(rb"(?<![0-9])" + spelling + rb"(?![0-9])"),
+    }
+    for kind, number, store in stores(folder, VIEWERS, POSTS):
+        where = _where(kind, number)
+        number_of_stores += 1
+        told += key in read_deleted(store)
+        for one, raw in records(store):
+            count += 1
+            try:
+                names = NAMING[kind](raw, key)
+            except UNREADABLE as error:
+                named.append(f"{where}: record {spelled(one)} can't be read: {error}")
+                continue
+            if kind == VIEWERS and one == key:
+                named.append(f"{where}: holds the record of {user}")
+            elif names:
+                named.append(f"{where}: record {spelled(one)} names {user}")
+            else:
+                others += bool(patterns[kind].search(raw))
+    return Remains(tuple(named), others, count, number_of_stores, told)
+
+
+def _viewer_names(raw: bytes, key: int) -> bool:
+    # No record can name a key without its bytes, so most need not be decoded.
+    if key.to_bytes(KEY_BYTES, "little") not in raw:
+        return False
+    return without_users(*decode_viewer(raw), DeletedUsers([key])) is not None
+
+
+def _chunk_names(raw: bytes, key: int) -> bool:
+    events = (event for _, lines in chunks.decode(raw) for event in decode_batch(lines, ANY_TIME))
+    ids = (getattr(event, name, None) for event in events for name in NAMES)
+    return any(one is not None and key_of(one) == key for one in ids)
+
+
+NAMING: Final = {VIEWERS: _viewer_names, POSTS: _chunk_names}
