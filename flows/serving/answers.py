@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import msgspec
+
 from flows.for_you import Answer
 from flows.serving.counts import Counts
 from flows.serving.earlier import Answered, Earlier
 from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED
 from infra.kafka.headers import TRACEPARENT, origin_headers, schema_header, trace_headers
 from infra.kafka.outbox import Outbox, Outgoing
-from infra.kafka.topics import TOPIC
+from infra.kafka.topics import MESSAGE_BYTES_MAX, TOPIC
 from infra.operations import Metrics, Tracing
 from operators.keys import Keys, keys_of
 from operators.viewers.query import DEADLINE, Request
@@ -120,7 +122,25 @@ class Answers:
                 letter.topic, letter.partition, letter.offset, letter.published_ms, f"{letter.path}: {letter.reason}"
             )
             place = (DEAD_LETTERS, letter.partition)
-            self._outbox.send(Outgoing(place, letter.key, encode(letter), [*headers, self._schemas[DEAD_LETTERS]]))
+            cut = _cut(letter)
+            self._outbox.send(Outgoing(place, cut.key, encode(cut), [*headers, self._schemas[DEAD_LETTERS]]))
+
+
+def _cut(letter: DeadLetter) -> DeadLetter:
+    """Return a letter that Kafka takes: brokers count compressed bytes, and so let larger messages in than we send.
+
+    A key and a value of the largest message allowed both fit in ours, in base64.
+    """
+    raw, key = letter.raw, letter.key
+    if max(len(raw), len(key or b"")) <= MESSAGE_BYTES_MAX:
+        return letter
+    return msgspec.structs.replace(
+        letter,
+        raw=raw[:MESSAGE_BYTES_MAX],
+        key=None if key is None else key[:MESSAGE_BYTES_MAX],
+        reason=f"{letter.reason} (of its {len(raw):,} bytes and its key's {len(key or b''):,} "
+        f"only the first {MESSAGE_BYTES_MAX:,} are kept)",
+    )
 
 
 def _outcome(feed: Feed) -> str:
