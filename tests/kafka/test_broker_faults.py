@@ -53,6 +53,7 @@ def test_sigterm_while_the_broker_is_away(stoppable_broker: Broker, cluster: Clu
     requests = [ask(f"r{number}", VIEWERS[number % 8]) for number in range(200)]
     cluster.publish(*requests)
     stoppable_broker.kill()
+    time.sleep(1.5)  # by then a commit has begun, and waits for answers to be out
     assert job.stop() < 10
     assert job.logged("answers_left"), "there was something to wait for"
     stoppable_broker.start()
