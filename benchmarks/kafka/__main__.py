@@ -18,6 +18,8 @@ from infra.kafka import KafkaRefused
 from models.config import PRESETS
 from models.phoenix import Phoenix
 
+# A dozen columns of figures are not to be broken in a file.
+FILE_COLUMNS: Final = 180
 # In an order in which those on the same world follow each other.
 CASES: Final[dict[str, Callable[[Bench], Outcome]]] = {
     case.__name__: case for case in (many, few, events, effects, burst, stall, start, instances, scale)
@@ -51,6 +53,8 @@ def main() -> None:
 
 def _run(bench: Bench, names: list[str], as_json: bool) -> None:
     sizes, results = bench.sizes, dict[str, Any]()
+    if not console.is_terminal:
+        console.width = FILE_COLUMNS
     if not as_json:
         console.print(f"broker: {bench.broker_kind}; {sizes.posts:,} live posts, {sizes.viewers:,} viewers; "
                       f"medians of {sizes.windows} windows of {sizes.window_s:g} s (least to most)")  # fmt: skip
