@@ -10,7 +10,10 @@ import typer
 from flows.options import Checkpoint, Json, Log, ParameterFile, Set, checkpoint_path, parameters_from
 from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table, viewer_id
 
-topics_app = typer.Typer(no_args_is_help=True, help="Create, list and check the job's topics.")
+topics_app = typer.Typer(
+    no_args_is_help=True,
+    help="Create, list and check the job's topics.\n\nExample: `run_flow.py topics create --kafka localhost:9092`",
+)
 
 Kafka = Annotated[str, typer.Option("--kafka", "-k", envvar="FORYOU_KAFKA", help="brokers, as host:port,host:port")]
 Prefix = Annotated[str, typer.Option("--prefix", help="what the names of all topics begin with, and a dot")]
@@ -260,9 +263,10 @@ def check(
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    from flows.serving import state_commands  # which takes its options from here
+    from flows.serving import letter_commands, state_commands  # which take their options from here
 
     for command in (serve, post_counts, request, publish):
         app.command()(command)
     app.add_typer(topics_app, name="topics")
     state_commands.add_to(app)
+    app.add_typer(letter_commands.letters_app, name="dead-letters")

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ POSTS: Final = "posts"
 FORMATS: Final = {VIEWERS: FORMAT_VERSION, POSTS: FORMAT_VERSION, COUNTS: COUNTS_FORMAT_VERSION}
 RELATIONS: Final = ("followed", "followed_by", "blocked", "blocked_by", "muted", "subscribed")
 JsonId = int | str
+RECORDS_AT_ONCE: Final = 10_000
 # What the readers of records raise for bytes that are none.
 UNREADABLE: Final = (msgspec.MsgspecError, ValueError, TypeError)
 chunks: Final = msgspec.msgpack.Decoder(list[TakenIn])
@@ -98,6 +100,33 @@ class UserExport(msgspec.Struct, frozen=True):
     deleted: bool
     records: tuple[ViewerExport, ...]
     posts: tuple[PostEvent, ...]
+
+
+def copy(folder: Path, to: Path) -> int:
+    """Copy a state record by record to a folder that is not there yet; return how many records there are.
+
+    Pages that a store gave up do not come along, and with them what was deleted. Each store is owned meanwhile, so a
+    job that holds one is in the way. Raises Refusal and StoreRefused.
+    """
+    found = store_folders(folder)
+    if to.exists():
+        raise Refusal(f"{to} exists: name a folder that does not")
+    count = 0
+    for kind, _, path in found:
+        source = PartitionStore.open(path, FORMATS[kind])
+        try:
+            target = PartitionStore.open(to / path.name, FORMATS[kind])
+            try:
+                records_of_all = source.items()
+                while some := list(islice(records_of_all, RECORDS_AT_ONCE)):
+                    target.commit(some, [], b"")
+                    count += len(some)
+                target.commit([], [], source.meta)  # last: a copy that was cut short says that it holds nothing
+            finally:
+                target.close()
+        finally:
+            source.close()
+    return count
 
 
 def posts_instances(folder: Path) -> list[int]:

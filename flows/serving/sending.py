@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import Final
 
+from confluent_kafka import KafkaException
+
 from flows.terminal import Refusal
-from infra.kafka.admin import list_topics
+from infra.kafka import KafkaRefused
 from infra.kafka.headers import schema_header
 from infra.kafka.inbox import Connection
 from infra.kafka.outbox import DeliveryFailed, Outbox, Outgoing
+from infra.kafka.settings import ANSWER_TIMEOUT_S, admin_settings, open_admin
 from infra.kafka.topics import TOPIC, key_and_partition
 from schemas.codec import Refused, decode, encode
 from schemas.events import TOPIC_OF, Event
@@ -17,10 +20,17 @@ SENT_WITHIN_S: Final = 30.0
 
 def partitions_of(connection: Connection, topic: str) -> int:
     """Return how many partitions a topic has. Raises KafkaRefused, and Refusal where there is no such topic."""
-    states = list_topics(connection.address, connection.naming, overrides=connection.settings)
-    found = next(state.partitions for state in states if state.name == topic)
+    name = connection.naming.of(topic)
+    admin = open_admin({**admin_settings(connection.address, connection.settings), "log_level": 0})
+    try:
+        topics = admin.list_topics(timeout=ANSWER_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise KafkaRefused(
+            f"the Kafka broker at {connection.address} does not answer: {error.args[0].str()}; is it running?"
+        ) from None
+    found = len(topics[name].partitions) if name in topics else 0
     if not found:
-        raise Refusal(f"{connection.naming.of(topic)} is not there: create the topics with `run_flow.py topics create`")
+        raise Refusal(f"{name} is not there: create the topics with `run_flow.py topics create`")
     return found
 
 

@@ -1,8 +1,8 @@
-"""Commands that look into a job and mend: its state, its dead letters, and what is to be deleted."""
+"""Commands about what is stored: look at it, check it, take it out, and delete."""
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from flows.options import Json
 from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection
-from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table, time_ms, viewer_id
+from flows.terminal import Refusal, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
 from schemas.ids import ID_BYTES_MAX
 
 if TYPE_CHECKING:
@@ -22,11 +22,6 @@ state_app = typer.Typer(
     no_args_is_help=True,
     help="Look into a state folder, also beside a job.\n\nExample: `run_flow.py state inspect --state out/state`",
 )
-letters_app = typer.Typer(
-    no_args_is_help=True,
-    help="List refused messages, show one, send them again.\n\nExample: `run_flow.py dead-letters list --summary`",
-)
-
 State = Annotated[Path, typer.Option("--state", help="the folder of the durable stores")]
 STATE = Path("out/state")
 
@@ -44,7 +39,8 @@ def user_id(text: str) -> int | str:
     return user
 
 
-def _lines(text: str) -> None:
+def say(text: str) -> None:
+    """Print lines as they are, however long."""
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -97,22 +93,26 @@ def verify(
     from flows.serving.verifying import remains
     from flows.serving.verifying import verify as run
 
-    with refusals(), bar("reading all records", as_json):
+    with refusals(), errors.status("reading all records"):
         found = remains(state, user_id(gone)) if gone else None
         wrong = list(found.named if found is not None else run(state))
     if as_json:
         print_json({"wrong": wrong} if found is None else found)
         raise typer.Exit(1 if wrong else 0)
     for sentence in wrong:
-        _lines(sentence)
+        say(sentence)
     if found is not None:
         if not wrong:
-            _lines(f"no store names {gone}: {found.records:,} records in {found.stores} stores looked through")
+            say(f"no store names {gone}: {found.records:,} records in {found.stores} stores looked through")
         if found.others:
-            _lines(f"{found.others:,} records hold the same bytes as something else: a post's id, a word, or by chance")
-        _lines(f"{found.told} of {found.stores} stores know that the user was deleted")
+            say(f"{found.others:,} records hold the same bytes as something else: a post's id, a word, or by chance")
+        if found.freed:
+            say(
+                f"freed pages, not used again yet, hold such bytes in {len(found.freed)} files; a compact copy has none"
+            )
+        say(f"{found.told} of {found.stores} stores know that the user was deleted")
     elif not wrong:
-        _lines("all records of all stores can be read and are as they should be")
+        say("all records of all stores can be read and are as they should be")
     raise typer.Exit(1 if wrong else 0)
 
 
@@ -142,7 +142,7 @@ def export(
                 while first is not None:
                     file.write(msgspec.json.encode(first) + b"\n")
                     count, first = count + 1, next(lines, None)
-            _lines(f"{count:,} viewers in {out}")
+            say(f"{count:,} viewers in {out}")
             return
         found = run(state, user_id(user))
     if as_json:
@@ -151,18 +151,34 @@ def export(
         _show_user(user, found)
 
 
+@state_app.command()
+def copy(
+    to: Annotated[Path, typer.Argument(help="a folder that is not there yet")],
+    state: State = STATE,
+) -> None:
+    """Copy a state whose job has stopped, record by record: what was deleted leaves no trace in it.
+
+    Example: `run_flow.py state copy out/state-copy --state out/state`
+    """
+    from flows.serving.inspecting import copy as run
+
+    with refusals(), errors.status("copying all records"):
+        count = run(state, to)
+    say(f"{count:,} records copied to {to}")
+
+
 def _show_user(user: str, found: "UserExport") -> None:
     """Print what is stored of a user."""
     if found.deleted:
-        _lines(f"{user} was deleted: what comes of this user is passed over")
+        say(f"{user} was deleted: what comes of this user is passed over")
     if not found.records and not found.posts:
-        _lines(f"nothing is stored of {user}")
+        say(f"nothing is stored of {user}")
     for one in found.records:
         rows = [
             {
                 "at": spelled_time(group.at_ms),
                 "post": group.post,
-                "author": group.author,
+                "author": group.author or "",
                 "actions": ", ".join(group.actions) or "(undone)",
                 "dwell s": group.dwell_s,
                 "surface": group.surface,
@@ -183,133 +199,9 @@ def _show_user(user: str, found: "UserExport") -> None:
             facts[f"served {spelled_time(at_ms)}"] = shown
         console.print(rows_table("", [{"what": name, "value": escape(value)} for name, value in facts.items()]))
     if found.posts:
-        _lines(f"{len(found.posts)} post events:")
+        say(f"{len(found.posts)} post events:")
         for event in found.posts:
-            _lines(msgspec.json.encode(event).decode())
-
-
-@letters_app.command(name="list")
-def list_command(
-    kafka: Kafka = LOCAL,
-    prefix: Prefix = "",
-    kafka_set: KafkaSet = None,
-    last: Annotated[int, typer.Option("--last", "-n", min=1, help="how many, the newest")] = 20,
-    since: Annotated[str, typer.Option(help="all since a time instead: milliseconds or ISO 8601")] = "",
-    summary: Annotated[bool, typer.Option("--summary", help="count them by topic and reason instead")] = False,
-    as_json: Json = False,
-) -> None:
-    """List dead letters, newest first; --summary counts all of them, or all since a time, by reason.
-
-    Example: `run_flow.py dead-letters list --since 2026-01-11T18:00 --summary`
-    """
-    from flows.serving import dead_letters
-
-    with refusals():
-        cluster = connection(kafka, prefix, kafka_set)
-        if since or summary:
-            found = dead_letters.since(cluster, time_ms(since) if since else 0)
-        else:
-            found = dead_letters.newest(cluster, last)
-    rows: list[dict[str, Any]]
-    if summary:
-        counted = dead_letters.by_reason(found)
-        rows = [{"messages": count, "topic": topic, "reason": reason} for topic, reason, count in counted]
-    else:
-        rows = [
-            {
-                "partition": one.partition,
-                "offset": one.offset,
-                "when": spelled_time(one.at_ms),
-                "topic": one.letter.topic,
-                "reason": f"{one.letter.path}: {one.letter.reason}",
-            }
-            for one in found
-        ]
-    if as_json:
-        print_json(rows if summary else found)
-        return
-    told = [
-        {name: escape(dead_letters.printable(one)) if isinstance(one, str) else one for name, one in row.items()}
-        for row in rows
-    ]
-    console.print(rows_table(f"{len(found)} dead letters", told))
-
-
-@letters_app.command()
-def show(
-    partition: Annotated[int, typer.Argument(min=0)],
-    offset: Annotated[int, typer.Argument(min=0)],
-    kafka: Kafka = LOCAL,
-    prefix: Prefix = "",
-    kafka_set: KafkaSet = None,
-    as_json: Json = False,
-) -> None:
-    """Show a dead letter: why, where from, its headers, and the refused bytes (in hex unless they are text).
-
-    Example: `run_flow.py dead-letters show 3 17 --kafka localhost:9092`
-    """
-    from flows.serving import dead_letters
-
-    with refusals():
-        found = dead_letters.one(connection(kafka, prefix, kafka_set), partition, offset)
-    if as_json:
-        print_json(found)
-        return
-    was = found.letter
-    rows = {
-        "reason": was.reason,
-        "field": was.path,
-        "from": f"{was.topic}[{was.partition}] at {was.offset}",
-        "published": spelled_time(was.published_ms),
-        "refused": spelled_time(found.at_ms),
-        "key": dead_letters.shown(was.key) if was.key is not None else "(none)",
-    }
-    rows |= {f"header {name}": value for name, value in found.headers}
-    for name, value in rows.items():
-        _lines(f"{dead_letters.printable(name):26} {dead_letters.printable(value)}")
-    _lines(f"{len(was.raw):,} bytes:\n{dead_letters.shown(was.raw)}")
-
-
-@letters_app.command()
-def retry(
-    partition: Annotated[int | None, typer.Argument(min=0)] = None,
-    offset: Annotated[int | None, typer.Argument(min=0)] = None,
-    kafka: Kafka = LOCAL,
-    prefix: Prefix = "",
-    kafka_set: KafkaSet = None,
-    reason: Annotated[str, typer.Option(help="all whose reason contains this")] = "",
-    everything: Annotated[bool, typer.Option("--all", help="all there are")] = False,
-    since: Annotated[str, typer.Option(help="with --reason or --all: those since a time only")] = "",
-    edit: Annotated[Path | None, typer.Option(help="a file with corrected bytes, for a single one")] = None,
-    as_json: Json = False,
-) -> None:
-    """Send what was refused once more to where it came from, marked by the header `retried-from`.
-
-    Dead letters stay where they are: who retries twice sends twice. Several go oldest first; those that hold nothing to
-    send again are passed over. Corrected bytes go where their event belongs.
-
-    Example: `run_flow.py dead-letters retry 3 17 --edit corrected.json`
-    """
-    from flows.serving import dead_letters
-
-    with refusals():
-        cluster = connection(kafka, prefix, kafka_set)
-        ways = [partition is not None, bool(reason), everything]
-        if sum(ways) != 1 or (partition is None) != (offset is None):
-            raise Refusal("say which: PARTITION OFFSET, --reason TEXT or --all")
-        if partition is not None and offset is not None:
-            letters = [dead_letters.one(cluster, partition, offset)]
-        elif edit is not None:
-            raise Refusal("--edit corrects one dead letter: give its PARTITION and OFFSET")
-        else:
-            all_of_them = dead_letters.since(cluster, time_ms(since) if since else 0)
-            letters = [one for one in all_of_them if reason in one.letter.reason and dead_letters.can_be_retried(one)]
-        sent = dead_letters.retry(cluster, letters, edit.read_bytes() if edit is not None else None)
-    rows = [{"topic": name, "messages": [topic for topic, _ in sent].count(name)} for name in sorted(dict(sent))]
-    if as_json:
-        print_json(rows)
-    else:
-        console.print(rows_table(f"sent {len(sent)} again", rows))
+            say(msgspec.json.encode(event).decode())
 
 
 def delete_post(
@@ -357,12 +249,11 @@ def _publish(event: "Event", cluster: "Connection") -> None:
     from flows.serving.sending import send_event
 
     topic, partition = send_event(cluster, event)
-    _lines(f"published on {cluster.naming.of(topic)}[{partition}]; `state verify` says when the stores have it")
+    say(f"published on {cluster.naming.of(topic)}[{partition}]; `state verify` says when the stores have it")
 
 
 def add_to(app: typer.Typer) -> None:
     """Give the command line these commands."""
     app.add_typer(state_app, name="state")
-    app.add_typer(letters_app, name="dead-letters")
     app.command()(delete_post)
     app.command()(delete_user)

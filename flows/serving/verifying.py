@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from flows.serving.positions import OUTPUTS, Positions
 from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS
 from infra.polls import latest_accepted_ms
 from infra.stores import PartitionStore
+from infra.stores.partition import DATA_NAME
 from operators.deleted_users import DeletedUsers
 from operators.parameters import DEFAULTS
 from operators.posts.live import LivePosts
@@ -163,11 +165,13 @@ class Remains(msgspec.Struct, frozen=True):
     """What is left of a user: a sentence for each record that names it, and how much was looked through.
 
     `others` are records that hold the same bytes as something else: a post's id that is the same number, a word, or
-    eight bytes by chance. `told` are the stores that know that the user was deleted, of `stores`.
+    eight bytes by chance. `freed` are the files that hold them outside of every record, in pages that were given up and
+    not used again. `told` are the stores that know that the user was deleted, of `stores`.
     """
 
     named: tuple[str, ...]
     others: int
+    freed: tuple[str, ...]
     records: int
     stores: int
     told: int
@@ -180,6 +184,7 @@ def remains(folder: Path, user: Id) -> Remains:
     """
     key = key_of(user)
     named: list[str] = []
+    freed: list[str] = []
     others = count = number_of_stores = told = 0
     # Viewers are spelled by their key's eight bytes, in posts by JSON, where 17 is not in 170.
     spelling = re.escape(msgspec.json.encode(user))
@@ -191,8 +196,11 @@ def remains(folder: Path, user: Id) -> Remains:
         where = _where(kind, number)
         number_of_stores += 1
         told += key in read_deleted(store)
+        # The list of deleted users holds the key as well.
+        left = _count(patterns[kind], store.get(DELETED_USERS) or b"")
         for one, raw in records(store):
             count += 1
+            left += _count(patterns[kind], raw)
             try:
                 names = NAMING[kind](raw, key)
             except UNREADABLE as error:
@@ -204,7 +212,14 @@ def remains(folder: Path, user: Id) -> Remains:
                 named.append(f"{where}: record {spelled(one)} names {user}")
             else:
                 others += bool(patterns[kind].search(raw))
-    return Remains(tuple(named), others, count, number_of_stores, told)
+        with (store.folder / DATA_NAME).open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as everything:
+            if _count(patterns[kind], everything) > left:
+                freed.append(where)
+    return Remains(tuple(named), others, tuple(freed), count, number_of_stores, told)
+
+
+def _count(pattern: re.Pattern[bytes], raw: bytes | mmap) -> int:
+    return sum(1 for _ in pattern.finditer(raw))
 
 
 def _viewer_names(raw: bytes, key: int) -> bool:

@@ -64,7 +64,8 @@ def test_the_bare_command_line_lists_all_commands() -> None:
     result = CliRunner().invoke(app, [])
     assert all(command in result.output for command in COMMANDS)
     assert set(COMMANDS) == {
-        "simulate", "import", "validate", "parameters", "replay", "feed", "train", "evaluate", "bench"
+        "simulate", "import", "validate", "parameters", "replay", "feed", "train", "evaluate", "bench",
+        "serve", "post-counts", "request", "publish", "topics", "state", "dead-letters", "delete-post", "delete-user",
     }  # fmt: skip
 
 

@@ -113,6 +113,12 @@ def test_dead_letters_are_listed_newest_first_and_counted(cluster: Cluster, run:
     assert "7 dead letters" in run("dead-letters", "list", "--summary").stdout
 
 
+def test_where_none_are_it_says_so(run: RunCommand) -> None:
+    for more in ((), ("--summary",)):
+        assert run("dead-letters", "list", *more).stdout.strip() == "no dead letters"
+    assert json.loads(run("dead-letters", "retry", "--all", "--json").stdout) == []
+
+
 def test_a_dead_letter_is_shown_with_its_bytes(cluster: Cluster, run: RunCommand) -> None:
     key, partition = key_and_partition(LIKE, cluster.partitions)
     refused(cluster, "engagements", partition, key, BROKEN)
@@ -203,8 +209,9 @@ def test_what_to_retry_must_be_said(which: tuple[object, ...], run: RunCommand) 
 def test_deletions_are_published_where_they_belong(
     cluster: Cluster, run: RunCommand, checkpoint: Path, tmp_path: Path
 ) -> None:
-    assert run("delete-post", 4711, "--author", "ann", "--at", T0).exit_code == 0
-    assert run("delete-user", "ann", "--at", "2026-01-05").exit_code == 0
+    for command in (("delete-post", 4711, "--author", "ann", "--at", T0), ("delete-user", "ann", "--at", "2026-01-05")):
+        result = run(*command)
+        assert result.exit_code == 0, result.stderr
     for topic, event, schema in (
         ("posts", PostDeleted(T0, 4711, "ann"), b"post/1"),
         ("graph", UserDeleted(T0, "ann"), b"graph/1"),
@@ -238,6 +245,12 @@ def test_topics_that_are_not_there_are_refused(real_broker: Broker, naming: Nami
         result = CliRunner().invoke(app, [*command, *where])
         assert result.exit_code == 2
         assert "create the topics with `run_flow.py topics create`" in " ".join(result.stderr.split())
+
+
+def test_a_broker_that_is_not_there_is_one_sentence() -> None:
+    result = CliRunner().invoke(app, ["dead-letters", "list", "--kafka", "127.0.0.1:1"])
+    assert result.exit_code == 2
+    assert "127.0.0.1:1 does not answer" in " ".join(result.stderr.split())
 
 
 @pytest.mark.parametrize("command", ["dead-letters list", "dead-letters show", "dead-letters retry", "delete-post"])

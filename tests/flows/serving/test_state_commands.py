@@ -23,7 +23,8 @@ from schemas import events
 from schemas.actions import ACTIONS
 from schemas.ids import key_of
 from schemas.message_keys import partition_of_id
-from tests.flows.serving.states import PARTITIONS, T0, Process
+from tests.flows.serving.states import PARTITIONS, T0, Process, live
+from tests.operators.viewers.test_slots import seen_in
 
 RUN_FLOW = Path(__file__).parents[3] / "run_flow.py"
 MALLORY = "mallory-of-the-tests"
@@ -217,6 +218,34 @@ def test_a_deleted_user_is_proven_gone(state: Path, phoenix: Phoenix) -> None:
     assert (found["named"], found["told"]) == ([], 4)
 
 
+def test_a_copy_holds_every_record_and_no_trace_of_the_deleted(state: Path, phoenix: Phoenix, tmp_path: Path) -> None:
+    process = Process(state, phoenix)
+    process.take(events.UserDeleted(T0 + 10**6, MALLORY))
+    process.commit()
+    refused = run("copy", tmp_path / "copy", "--state", state)
+    assert (refused.exit_code, (tmp_path / "copy").exists()) == (2, False), "a job has it"
+    process.close()
+    assert "freed pages" in run("verify", "--gone", MALLORY, "--state", state).stdout
+    result = run("copy", tmp_path / "copy", "--state", state)
+    assert (result.exit_code, "7 records copied" in result.stdout) == (0, True), result.stdout
+    assert "freed pages" not in run("verify", "--gone", MALLORY, "--state", tmp_path / "copy").stdout
+    files = b"".join(file.read_bytes() for file in (tmp_path / "copy").glob("*/data.mdb"))
+    assert MALLORY.encode() not in files
+    assert b"hello world" not in files
+    for name in ("copy", "state"):
+        assert run("export", "--all", "--out", tmp_path / f"{name}.jsonl", "--state", tmp_path / name).exit_code == 0
+    assert (tmp_path / "copy.jsonl").read_bytes() == (tmp_path / "state.jsonl").read_bytes()
+    process, again = Process(state, phoenix), Process(tmp_path / "copy", phoenix)
+    assert [seen_in(query) for query in again.ask("ada", 7)] == [seen_in(query) for query in process.ask("ada", 7)]
+    assert live(again.state) == live(process.state)
+    assert again.state.posts_positions == process.state.posts_positions
+    assert again.state.viewer_positions == process.state.viewer_positions
+    process.close()
+    again.close()
+    refused = run("copy", tmp_path / "copy", "--state", state)
+    assert (refused.exit_code, "exists: name a folder that does not" in " ".join(refused.stderr.split())) == (2, True)
+
+
 def test_a_number_that_is_a_posts_id_is_no_user(state: Path) -> None:
     result = run("verify", "--gone", "1", "--state", state)
     assert result.exit_code == 0
@@ -253,6 +282,6 @@ def test_another_format_is_one_sentence(command: tuple[str, ...], tmp_path: Path
     assert f"has format {FORMAT_VERSION + 1} and this version reads format {FORMAT_VERSION}: open it" in result.stderr
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "export"])
+@pytest.mark.parametrize("command", ["inspect", "verify", "export", "copy"])
 def test_every_command_has_an_example_of_itself(command: str) -> None:
     assert f"run_flow.py state {command} " in " ".join(run(command, "--help").stdout.split())
