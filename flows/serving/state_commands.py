@@ -106,9 +106,10 @@ def verify(
             say(f"no store names {gone}: {found.records:,} records in {found.stores} stores looked through")
         if found.others:
             say(f"{found.others:,} records hold the same bytes as something else: a post's id, a word, or by chance")
-        if found.freed:
+        if found.outside:
             say(
-                f"freed pages, not used again yet, hold such bytes in {len(found.freed)} files; a compact copy has none"
+                f"{len(found.outside)} files hold such bytes outside of records: in pages not used again yet, which "
+                "`state copy` leaves behind, or where the list of the deleted lay"
             )
         say(f"{found.told} of {found.stores} stores know that the user was deleted")
     elif not wrong:

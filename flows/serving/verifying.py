@@ -165,13 +165,14 @@ class Remains(msgspec.Struct, frozen=True):
     """What is left of a user: a sentence for each record that names it, and how much was looked through.
 
     `others` are records that hold the same bytes as something else: a post's id that is the same number, a word, or
-    eight bytes by chance. `freed` are the files that hold them outside of every record, in pages that were given up and
-    not used again. `told` are the stores that know that the user was deleted, of `stores`.
+    eight bytes by chance. `outside` are the files that hold them outside of every record: in pages that were given up
+    and not used again, or where the list of deleted users once lay. `told` are the stores that know that the user was
+    deleted, of `stores`.
     """
 
     named: tuple[str, ...]
     others: int
-    freed: tuple[str, ...]
+    outside: tuple[str, ...]
     records: int
     stores: int
     told: int
@@ -184,7 +185,7 @@ def remains(folder: Path, user: Id) -> Remains:
     """
     key = key_of(user)
     named: list[str] = []
-    freed: list[str] = []
+    outside: list[str] = []
     others = count = number_of_stores = told = 0
     # Viewers are spelled by their key's eight bytes, in posts by JSON, where 17 is not in 170.
     spelling = re.escape(msgspec.json.encode(user))
@@ -214,8 +215,8 @@ def remains(folder: Path, user: Id) -> Remains:
                 others += bool(patterns[kind].search(raw))
         with (store.folder / DATA_NAME).open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as everything:
             if _count(patterns[kind], everything) > left:
-                freed.append(where)
-    return Remains(tuple(named), others, tuple(freed), count, number_of_stores, told)
+                outside.append(where)
+    return Remains(tuple(named), others, tuple(outside), count, number_of_stores, told)
 
 
 def _count(pattern: re.Pattern[bytes], raw: bytes | mmap) -> int:
