@@ -41,16 +41,21 @@ class Letter(msgspec.Struct, frozen=True):
 def newest(connection: Connection, count: int) -> list[Letter]:
     """Return the newest dead letters, newest first. Raises KafkaRefused and Refusal."""
     starts = {place: max(low, end - count) for place, (low, end) in _bounds(connection).items()}
-    return _newest_first(_read(connection, starts))[:count]
+    return newest_first(_read(connection, starts))[:count]
 
 
-def since(connection: Connection, at_ms: int = 0) -> list[Letter]:
-    """Return the dead letters written since a time, newest first. Raises KafkaRefused and Refusal."""
+def since(connection: Connection, at_ms: int = 0) -> Iterator[Letter]:
+    """Yield the dead letters written since a time, partition by partition. Raises KafkaRefused and Refusal."""
     bounds = _bounds(connection)
     starts = {place: low for place, (low, _) in bounds.items()}
     if at_ms:
         starts = _starts_since(connection, list(bounds), at_ms)
-    return _newest_first(_read(connection, starts))
+    return _read(connection, starts)
+
+
+def newest_first(letters: Iterable[Letter]) -> list[Letter]:
+    """Return dead letters by the time they were written."""
+    return sorted(letters, key=lambda one: (one.at_ms, one.partition, one.offset), reverse=True)
 
 
 def one(connection: Connection, partition: int, offset: int) -> Letter:
@@ -81,7 +86,7 @@ def retry(connection: Connection, letters: Sequence[Letter], corrected: bytes | 
     if corrected is not None:
         messages = [_corrected(connection, one, corrected) for one in letters]
     else:
-        messages = [_again(one) for one in sorted(letters, key=lambda one: (one.at_ms, one.partition, one.offset))]
+        messages = [_again(one) for one in reversed(newest_first(letters))]
     send(connection, messages)
     return [message.place for message in messages]
 
@@ -170,7 +175,3 @@ def _read(connection: Connection, starts: dict[Place, int]) -> Iterator[Letter]:
 def _told(message: Message) -> tuple[tuple[str, str], ...]:
     headers: list[tuple[str, bytes | None]] = message.headers() or []  # type: ignore[assignment]
     return tuple((name, (value or b"").decode(errors="replace")) for name, value in headers)
-
-
-def _newest_first(letters: Iterable[Letter]) -> list[Letter]:
-    return sorted(letters, key=lambda one: (one.at_ms, one.partition, one.offset), reverse=True)

@@ -34,37 +34,38 @@ def list_command(
     from flows.serving import dead_letters
 
     with refusals():
-        cluster = connection(kafka, prefix, kafka_set)
-        if since or summary:
-            found = dead_letters.since(cluster, time_ms(since) if since else 0)
+        cluster, since_ms = connection(kafka, prefix, kafka_set), time_ms(since) if since else 0
+        found: list[dead_letters.Letter] = []
+        rows: list[dict[str, Any]] = []
+        if summary:
+            counted = dead_letters.by_reason(dead_letters.since(cluster, since_ms))
+            rows = [{"messages": count, "topic": topic, "reason": reason} for topic, reason, count in counted]
+        elif since:
+            found = dead_letters.newest_first(dead_letters.since(cluster, since_ms))
         else:
             found = dead_letters.newest(cluster, last)
-    rows: list[dict[str, Any]]
-    if summary:
-        counted = dead_letters.by_reason(found)
-        rows = [{"messages": count, "topic": topic, "reason": reason} for topic, reason, count in counted]
-    else:
-        rows = [
-            {
-                "partition": one.partition,
-                "offset": one.offset,
-                "when": spelled_time(one.at_ms),
-                "topic": one.letter.topic,
-                "reason": f"{one.letter.path}: {one.letter.reason}",
-            }
-            for one in found
-        ]
+    count = len(found) or sum(row["messages"] for row in rows)
+    rows = rows or [
+        {
+            "partition": one.partition,
+            "offset": one.offset,
+            "when": spelled_time(one.at_ms),
+            "topic": one.letter.topic,
+            "reason": f"{one.letter.path}: {one.letter.reason}",
+        }
+        for one in found
+    ]
     if as_json:
         print_json(rows if summary else found)
         return
-    if not found:
+    if not count:
         say("no dead letters")
         return
     told = [
         {name: escape(dead_letters.printable(one)) if isinstance(one, str) else one for name, one in row.items()}
         for row in rows
     ]
-    console.print(rows_table(f"{len(found)} dead letters", told))
+    console.print(rows_table(f"{count} dead letters", told))
 
 
 @letters_app.command()
@@ -129,16 +130,22 @@ def retry(
         ways = [partition is not None, bool(reason), everything]
         if sum(ways) != 1 or (partition is None) != (offset is None):
             raise Refusal("say which: PARTITION OFFSET, --reason TEXT or --all")
+        letters: list[dead_letters.Letter] = []
+        passed_over: list[dead_letters.Letter] = []
         if partition is not None and offset is not None:
             letters = [dead_letters.one(cluster, partition, offset)]
         elif edit is not None:
             raise Refusal("--edit corrects one dead letter: give its PARTITION and OFFSET")
         else:
-            all_of_them = dead_letters.since(cluster, time_ms(since) if since else 0)
-            letters = [one for one in all_of_them if reason in one.letter.reason and dead_letters.can_be_retried(one)]
+            for one in dead_letters.since(cluster, time_ms(since) if since else 0):
+                if reason in one.letter.reason:
+                    (letters if dead_letters.can_be_retried(one) else passed_over).append(one)
         sent = dead_letters.retry(cluster, letters, edit.read_bytes() if edit is not None else None)
     rows = [{"topic": name, "messages": [topic for topic, _ in sent].count(name)} for name in sorted(dict(sent))]
     if as_json:
         print_json(rows)
     else:
-        console.print(rows_table(f"sent {len(sent)} again", rows))
+        console.print(rows_table(f"sent {len(sent)} again", rows) if rows else "nothing to send again")
+        if passed_over:
+            found = len(letters) + len(passed_over)
+            say(f"{len(passed_over)} of {found} hold nothing that could be sent again: `dead-letters show` says more")

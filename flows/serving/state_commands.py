@@ -108,8 +108,8 @@ def verify(
             say(f"{found.others:,} records hold the same bytes as something else: a post's id, a word, or by chance")
         if found.outside:
             say(
-                f"{len(found.outside)} files hold such bytes outside of records: in pages not used again yet, which "
-                "`state copy` leaves behind, or where the list of the deleted lay"
+                f"{len(found.outside)} of {found.stores} files hold such bytes outside of records: in pages not used "
+                "again yet, which `state copy` leaves behind, or where the list of the deleted lay"
             )
         say(f"{found.told} of {found.stores} stores know that the user was deleted")
     elif not wrong:

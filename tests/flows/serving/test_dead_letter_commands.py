@@ -193,6 +193,9 @@ def test_many_go_again_by_their_reason_oldest_first(cluster: Cluster, run: RunCo
     assert [value for _, _, value, _ in held(cluster, "engagements")] == [b"{{", b"{"]
     counts = json.loads(run("dead-letters", "retry", "--all", "--json").stdout)
     assert counts == [{"topic": "engagements", "messages": 4}], "the one without a value is passed over"
+    told = " ".join(run("dead-letters", "retry", "--all").stdout.split())
+    assert "sent 4 again" in told
+    assert "1 of 5 hold nothing that could be sent again" in told
     empty = run("dead-letters", "retry", partition, 4)
     assert (empty.exit_code, "nothing that could be sent again" in " ".join(empty.stderr.split())) == (2, True)
 
