@@ -8,7 +8,6 @@ posts husks are kept, of deleted users nothing but that they were.
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -116,17 +115,20 @@ class DurableState:
 
     def _take_in(self, chunks: dict[int, list[TakenIn]]) -> None:
         """Take in the post events of chunks again."""
-        lines = [line for chunk in chunks.values() for _, some in chunk for line in some]
-        decoded = iter(decode_batch(lines, ANY_TIME))
+        taken_in = [(key, clock_ms, line) for key, chunk in chunks.items() for clock_ms, some in chunk for line in some]
+        decoded = decode_batch([line for _, _, line in taken_in], ANY_TIME)
         events: list[PostEvent] = []
-        for key, chunk in chunks.items():
-            count = sum(len(some) for _, some in chunk)
-            mine = [one for one in islice(decoded, count) if isinstance(one, PostCreated | PostDeleted | PostLabelled)]
-            events += mine
-            self._chunks.append((key, max((event.at for event in mine), default=0)))
-            self._next_chunk = key + 1
+        clocks_ms: list[int] = []
+        latest_ms = dict.fromkeys(chunks, 0)
+        for (key, clock_ms, _), event in zip(taken_in, decoded, strict=True):
+            if isinstance(event, PostCreated | PostDeleted | PostLabelled):
+                events.append(event)
+                clocks_ms.append(clock_ms)
+                latest_ms[key] = max(latest_ms[key], event.at)
         if events:
-            self.posts.apply(events, max(clock_ms for chunk in chunks.values() for clock_ms, _ in chunk))
+            self.posts.apply(events, clocks_ms)
+        self._chunks += latest_ms.items()
+        self._next_chunk = max(latest_ms, default=self._next_chunk - 1) + 1
 
     def commit_viewers(self, partition: int, records: list[tuple[int, bytes]], positions: Positions) -> None:
         """Make a partition's changed viewers durable, with how far they are."""

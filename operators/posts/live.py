@@ -44,7 +44,7 @@ class LivePosts:
         self._do: Callable[[Callable[[], None]], object] = _at_once
         self._embedded = table.base  # rows before this one are in the index, or were never meant for it
 
-    def apply(self, events: Sequence[PostEvent], now_ms: int | None = None) -> list[Refusal]:
+    def apply(self, events: Sequence[PostEvent], now_ms: int | Sequence[int] | None = None) -> list[Refusal]:
         """Apply events in their order; return those refused. Deleted posts leave the index, expired ones everything.
 
         `now_ms` bounds the table's clock (`PostTable.apply`); what expired `TRIM_LAG_MS` before the clock is dropped.

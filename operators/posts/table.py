@@ -3,6 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -64,19 +65,19 @@ class PostTable(PostReader):
 
     # -- events
 
-    def apply(self, events: Sequence[PostEvent], now_ms: int | None = None) -> list[Refusal]:
+    def apply(self, events: Sequence[PostEvent], now_ms: int | Sequence[int] | None = None) -> list[Refusal]:
         """Apply events in their order and return those that can't be taken.
 
         Time is the newest event time seen; `now_ms`, where given, is a bound that one post from the future can't
-        move. A post older than retention at its arrival is not taken. A deletion holds against a creation that
-        comes later, unless the post had been here before and is created anew at a later time than all events up to
-        its deletion: that is how it comes back. A second creation with the same content is passed over (producers
-        deliver at least once), with other content it is refused. Labels replace the ones before.
+        move: one for all events, or one for each. A post older than retention at its arrival is not taken. A deletion
+        holds against a creation that comes later, unless the post had been here before and is created anew at a later
+        time than all events up to its deletion: that is how it comes back. A second creation with the same content is
+        passed over (producers deliver at least once), with other content it is refused. Labels replace the ones before.
         """
         refusals: list[Refusal] = []
         pending: dict[int, PostCreated] = {}
-        ceiling = sys.maxsize if now_ms is None else now_ms
-        for event in events:
+        ceilings = now_ms if isinstance(now_ms, Sequence) else repeat(sys.maxsize if now_ms is None else now_ms)
+        for event, ceiling in zip(events, ceilings, strict=False):
             key = _key_of_post(event)
             if isinstance(key, Refusal):
                 refusals.append(key)

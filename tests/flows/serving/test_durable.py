@@ -10,6 +10,7 @@ from flows.serving.durable import FORMAT_VERSION, DurableState, posts_folder, vi
 from flows.serving.positions import Positions, starts
 from infra.stores import PartitionStore, StoreRefused
 from models.phoenix import Phoenix
+from operators.keys import keys_of
 from operators.parameters import DEFAULTS
 from schemas import events
 from tests.flows.serving.states import PARTITIONS, T0, Process, live
@@ -63,6 +64,25 @@ def test_what_was_committed_comes_back(tmp_path: Path, phoenix: Phoenix, process
     process.close()
     again = Process(tmp_path, phoenix)
     assert (asked(again), live(again.state), again.intake.clock_ms) == before
+    again.close()
+
+
+def test_a_post_with_a_wrong_clock_makes_no_other_post_late_at_loading(
+    tmp_path: Path, phoenix: Phoenix, process: Process
+) -> None:
+    day = 24 * HOUR_MS
+    clock: list[events.Event] = [events.Profile(T0 + day, 7)] * 9
+    process.take(*clock)
+    process.take(post(1, T0 + day + 2 * HOUR_MS))
+    old = T0 + day - DEFAULTS.posts.retention_s * 1000 + HOUR_MS // 2
+    process.take(post(2, old))
+    process.take(*(events.Profile(T0 + day + HOUR_MS, 7) for _ in clock), post(3, T0 + day + HOUR_MS))
+    process.commit()
+    before = live(process.state)
+    assert process.state.posts.table.rows_of(keys_of([1, 2, 3])).min() >= 0
+    process.close()
+    again = Process(tmp_path, phoenix)
+    assert live(again.state) == before
     again.close()
 
 
