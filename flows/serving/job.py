@@ -231,6 +231,7 @@ class Job:
         """End a commit that waits for a broker; one that writes is written to its end, before the stores close."""
         self._outbox.abandon()
         self._commits.close()
+        self._inbox.close()
 
 
 def serve(what: Serving) -> None:

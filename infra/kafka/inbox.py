@@ -5,6 +5,7 @@ A consumer for each kind of urgency, not one a partition: with one a partition a
 queue, so what must overtake has a consumer of its own.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -41,6 +42,8 @@ PARTITIONS_LOOKED_UP_S: Final = 30.0
 # What a partition answers whose leader is new, or not yet chosen, and how long to wait before asking again.
 _LEADERLESS: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 LEADER_WAIT_S: Final = 0.1
+# A consumer that has asked for a commit does not go before the broker's answer: 45 s and more where it is away.
+CLOSE_S: Final = 1.0
 LostPolicy = Literal["stop", "earliest", "latest"]
 
 
@@ -320,9 +323,13 @@ class Inbox:
             lane.commit(offsets)
 
     def close(self) -> None:
-        """Leave."""
-        for lane in self._lanes.values():
-            lane.close()
+        """Leave, without waiting for a broker that is away."""
+        leaving = [threading.Thread(target=lane.close, daemon=True) for lane in self._lanes.values()]
+        for one in leaving:
+            one.start()
+        end_s = time.monotonic() + CLOSE_S
+        for one in leaving:
+            one.join(max(0.0, end_s - time.monotonic()))
 
 
 def _headers(message: Message) -> Headers:
