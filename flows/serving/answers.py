@@ -64,9 +64,8 @@ class Answers:
             key = key_of_id(feed.viewer)
             served = None
             if answer.served is not None:
-                served = Outgoing(
-                    (SERVED, origin.partition), key, encode(answer.served), [*headers, self._schemas[SERVED], *trace]
-                )
+                about = [*headers, self._schemas[SERVED], *trace]
+                served = Outgoing((SERVED, origin.partition), key, encode(answer.served), about, patient=True)
             self._outbox.send(
                 Outgoing(
                     (FEEDS, origin.partition),
@@ -106,6 +105,7 @@ class Answers:
                 key_of_id(event.viewer),
                 encode(served),
                 [*headers, self._schemas[SERVED], *trace],
+                patient=True,
             )
         )
 
@@ -123,7 +123,9 @@ class Answers:
             )
             place = (DEAD_LETTERS, letter.partition)
             cut = _cut(letter)
-            self._outbox.send(Outgoing(place, cut.key, encode(cut), [*headers, self._schemas[DEAD_LETTERS]]))
+            self._outbox.send(
+                Outgoing(place, cut.key, encode(cut), [*headers, self._schemas[DEAD_LETTERS]], patient=True)
+            )
 
 
 def _cut(letter: DeadLetter) -> DeadLetter:

@@ -7,7 +7,6 @@ queue, so what must overtake has a consumer of its own.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
@@ -17,6 +16,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from infra.kafka import KafkaRefused
 from infra.kafka.settings import ANSWER_TIMEOUT_S, Setting, consumer_settings, open_consumer
 from infra.kafka.topics import Naming
+from infra.kafka.waiting import WaitingRequests
 from infra.operations.logging import get_log
 from infra.polls import latest_accepted_ms
 from schemas.polls import Headers, RawPoll
@@ -36,6 +36,8 @@ BULK_PER_POLL: Final = 512
 BULK_PER_POLL_LOADING: Final = 4096
 # A poll of few posts costs as much as one of a hundred: bulk gathers for so long, unless a request is there to see it.
 BULK_GATHERS_S: Final = 0.005
+# Where more was asked than one poll takes, bulk is read so seldom.
+BULK_WAITS_S: Final = 0.05
 # A partition may end in records that no consumer sees (compaction, transactions): silence for so long is its end.
 SILENCE_S: Final = 2.0
 PARTITIONS_LOOKED_UP_S: Final = 30.0
@@ -179,9 +181,8 @@ class Inbox:
     ) -> None:
         self.positions: dict[Place, int] = {place: offset for place, offset in starts.items() if offset >= 0}
         self._lost = lost
-        self._waiting_max = waiting_max
         self._owns = owns
-        self._waiting: deque[Message] = deque()
+        self._waiting = WaitingRequests(waiting_max)
         self._published_ms: dict[str, int] = {}
         self._lanes = {
             name: Lane(connection, places, lost)
@@ -217,10 +218,12 @@ class Inbox:
         taken: list[tuple[Lane, list[Message]]] = []
         shed = 0
         if self.loaded:
-            shed = self._read_requests()
-            requests = [self._waiting.popleft() for _ in range(min(len(self._waiting), shed + room))]
-            if requests or time.monotonic() >= self._bulk_due_s:
+            more_asked = self._read_requests()
+            requests, shed = self._waiting.take(room)
+            if time.monotonic() >= self._bulk_due_s or (requests and not more_asked):
                 taken += self._read_bulk()
+                if more_asked:
+                    self._bulk_due_s = time.monotonic() + BULK_WAITS_S
             if requests:
                 taken.append((self._lanes["requests"], requests))
             self._look_for_partitions()
@@ -230,19 +233,21 @@ class Inbox:
             self._load(name)
         return self._as_poll(taken, shed, read_at_s)
 
+    def _read_requests(self) -> bool:
+        """Read what requests there are; return whether there seem to be more."""
+        if "requests" not in self._lanes:
+            return False
+        room = self._waiting.room()
+        found = self._lanes["requests"].poll(room) if room > 0 else []
+        self._waiting.add(found)
+        return len(found) == room
+
     def _read_bulk(self) -> list[tuple[Lane, list[Message]]]:
         """Read the lanes that are not requests, and again at once where there is more than one poll takes."""
         taken = [(lane, lane.poll(BULK_PER_POLL)) for name, lane in self._lanes.items() if name != "requests"]
         full = any(len(messages) == BULK_PER_POLL for _, messages in taken)
         self._bulk_due_s = time.monotonic() + (0 if full else BULK_GATHERS_S)
         return taken
-
-    def _read_requests(self) -> int:
-        """Read what requests there are; return how many of the oldest are too many."""
-        if "requests" not in self._lanes:
-            return 0
-        self._waiting.extend(self._lanes["requests"].poll(self._waiting_max + 1))
-        return max(0, len(self._waiting) - self._waiting_max)
 
     def _load(self, name: str) -> None:
         """See whether a lane has been read to where it ended at the start."""

@@ -64,7 +64,7 @@ class Cluster:
         self.connection = Connection(address, naming)
         self.partitions = partitions
         create_topics(address, naming, partitions=partitions)
-        self._producer: Producer = open_producer(producer_settings(address))
+        self._producer: Producer = open_producer(producer_settings(address, {"linger.ms": 5}))
         self._read: dict[str, list[Received]] = {}
         self._ends: dict[Place, int] = {}
         self._feeds: dict[str, Received] = {}
