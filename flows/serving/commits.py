@@ -19,9 +19,9 @@ from operators.viewers.viewers import ChangedViewers
 log = get_log("commits")
 POSTS: Final = CONTEXT[0]
 GRAPH: Final = CONTEXT[1]
-# Between two commits passes at least so many times what the first took: under load they become fewer, and so does the
-# work, since a viewer that changes twice is written once.
-RESTS: Final = 3
+# Between two commits passes as long as the first took, and at most so long: under load they become fewer, and so does
+# the work, since a viewer that changes twice is written once. Without the limit a slow disk would make them ever larger.
+REST_MAX_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ class Commits:
             if changed or positions != state.viewer_positions[partition]:
                 state.commit_viewers(partition, changed, positions)
         end_s = time.perf_counter()
-        self._rests_until_s = end_s + RESTS * (end_s - start_s)
+        self._rests_until_s = end_s + min(end_s - start_s, REST_MAX_S)
         self._metrics.commit_seconds.observe(end_s - start_s)
         self._metrics.commits.inc()
         return epoch.offsets
