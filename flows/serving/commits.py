@@ -20,7 +20,7 @@ log = get_log("commits")
 POSTS: Final = CONTEXT[0]
 GRAPH: Final = CONTEXT[1]
 # Between two commits passes as long as the first took, and at most so long: under load they become fewer, and so does
-# the work, since a viewer that changes twice is written once. Without the limit a slow disk would make them ever larger.
+# the work, since a viewer that changes twice is written once. Without a limit a slow disk would make them ever larger.
 REST_MAX_S: Final = 0.5
 
 

@@ -69,11 +69,20 @@ def without_users(groups: Groups, facts: Facts, deleted: DeletedUsers) -> tuple[
 
 
 class ViewerRecord(msgspec.Struct, array_like=True, frozen=True):
-    """A viewer as it is stored. Columns are bytes, little-endian; `groups` as `sequences.GROUP`."""
+    """A viewer as it is stored: groups as `sequences.GROUP`, little-endian, and facts apart, as bytes of their own.
+
+    Most who come into memory act and are not asked about: their facts are neither read nor written anew.
+    """
 
     count: int  # groups ever
     groups_max: int
     groups: bytes
+    facts: bytes  # a FactsRecord, or nothing where there are none
+
+
+class FactsRecord(msgspec.Struct, array_like=True, frozen=True):
+    """Facts as they are stored. Columns are bytes, little-endian."""
+
     relations: tuple[bytes, ...]  # followed, followed_by, blocked, blocked_by, muted, subscribed
     keywords: tuple[str, ...]
     account_created_ms: int | None
@@ -84,17 +93,35 @@ class ViewerRecord(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(ViewerRecord)
+_viewers: Final = msgspec.msgpack.Decoder(ViewerRecord)
+_facts: Final = msgspec.msgpack.Decoder(FactsRecord)
 
 
-def encode_viewer(groups: Groups, facts: Facts) -> bytes:
-    """Return a viewer's record."""
+def encode_viewer(groups: Groups, facts: Facts | bytes) -> bytes:
+    """Return a viewer's record; facts may be as a record has them."""
+    stored = facts if isinstance(facts, bytes) else encode_facts(facts)
+    return _encoder.encode(ViewerRecord(groups.count, groups.groups_max, groups.rows.tobytes(), stored))
+
+
+def split_viewer(raw: bytes) -> tuple[Groups, bytes]:
+    """Return the groups of a record, and its facts as they are stored."""
+    record = _viewers.decode(raw)
+    return Groups.of_bytes(record.count, record.groups_max, record.groups), record.facts
+
+
+def decode_viewer(raw: bytes) -> tuple[Groups, Facts]:
+    """Return the groups and facts of a record."""
+    groups, stored = split_viewer(raw)
+    return groups, decode_facts(stored)
+
+
+def encode_facts(facts: Facts) -> bytes:
+    """Return facts as a record has them."""
+    if facts is NO_FACTS:
+        return b""
     relations = facts.relations
     return _encoder.encode(
-        ViewerRecord(
-            groups.count,
-            groups.groups_max,
-            groups.rows.tobytes(),
+        FactsRecord(
             tuple(getattr(relations, name).tobytes() for name in _SETS) if relations is not NO_RELATIONS else (),
             tuple(relations.keywords),
             relations.account_created_ms,
@@ -106,9 +133,11 @@ def encode_viewer(groups: Groups, facts: Facts) -> bytes:
     )
 
 
-def decode_viewer(raw: bytes) -> tuple[Groups, Facts]:
-    """Return the groups and facts of a record."""
-    record = _decoder.decode(raw)
+def decode_facts(raw: bytes) -> Facts:
+    """Return what `encode_facts` was given."""
+    if not raw:
+        return NO_FACTS
+    record = _facts.decode(raw)
     relations = NO_RELATIONS
     if record.relations:
         sets = (np.frombuffer(one, np.uint64) for one in record.relations)
@@ -118,10 +147,9 @@ def decode_viewer(raw: bytes) -> tuple[Groups, Facts]:
             account_created_ms=record.account_created_ms,
             followers=record.followers,
         )
-    facts = Facts(
+    return Facts(
         relations,
         np.frombuffer(record.seen, np.uint64),
         np.frombuffer(record.served_ms, np.int64),
         np.frombuffer(record.served, np.uint64),
     )
-    return Groups.of_bytes(record.count, record.groups_max, record.groups), facts

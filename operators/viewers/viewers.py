@@ -16,7 +16,7 @@ from models.inputs import Context
 from operators.deleted_users import DeletedUsers
 from operators.keys import Keys, keys_of
 from operators.parameters import Parameters
-from operators.viewers.facts import NO_FACTS, Facts, decode_viewer, encode_viewer, without_users
+from operators.viewers.facts import NO_FACTS, Facts, decode_facts, encode_viewer, split_viewer, without_users
 from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Copy
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
@@ -52,7 +52,7 @@ class ChangedViewers:
     keys: list[int]
     partitions: list[int]
     sequences: Copy
-    facts: list[Facts]
+    facts: list[Facts | bytes]
 
     def records(self) -> dict[int, list[tuple[int, bytes]]]:
         """Return for each partition the keys of its viewers and their records."""
@@ -78,7 +78,7 @@ class Viewers:
         self._deleted = deleted if deleted is not None else DeletedUsers()
         self._slots = ViewerSlots()
         self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s)
-        self._facts: dict[int, Facts] = {}  # by slot, where there are any
+        self._facts: dict[int, Facts | bytes] = {}  # by slot, where there are any; as stored until somebody asks
 
     def __len__(self) -> int:
         """Count the viewers in memory."""
@@ -140,10 +140,12 @@ class Viewers:
         filled, brought = [], []
         for key, slot in zip(keys, slots.tolist(), strict=True):
             if key in records:
-                groups, facts = decode_viewer(records[key])
+                groups, stored = split_viewer(records[key])
+                self._facts[slot] = stored
                 if len(self._deleted):
-                    groups, facts = without_users(groups, facts, self._deleted) or (groups, facts)
-                self._facts[slot] = facts
+                    left = without_users(groups, self._facts_of(slot), self._deleted)
+                    if left is not None:
+                        groups, self._facts[slot] = left
                 filled.append(slot)
                 brought.append(groups)
         self.sequences.put(np.array(filled, np.int64), brought)
@@ -193,7 +195,10 @@ class Viewers:
             self._slots.release(slots)
 
     def _facts_of(self, slot: int) -> Facts:
-        return self._facts.get(slot, NO_FACTS)
+        facts = self._facts.get(slot, NO_FACTS)
+        if isinstance(facts, bytes):
+            facts = self._facts[slot] = decode_facts(facts)
+        return facts
 
     def _put_facts(self, slot: int, facts: Facts) -> None:
         self._facts[slot] = facts
@@ -209,7 +214,7 @@ class Viewers:
             self._slots.keys[slots].tolist(),
             self._slots.partitions[slots].tolist(),
             self.sequences.copy(slots),
-            [self._facts_of(slot) for slot in slots.tolist()],
+            [self._facts.get(slot, NO_FACTS) for slot in slots.tolist()],
         )
 
     def forget_unused(self, in_memory_max: int, before_epoch: int) -> int:
