@@ -88,6 +88,8 @@ class Job:
         begin = starts(state.viewer_positions, state.posts_positions, topics, ownership.owned)
         self._earlier = read_earlier(what.connection, state.viewer_positions, begin)
         self._outbox = Outbox(what.connection)
+        # Between two commits there may be a few more than the limit.
+        state.viewers.reserve(what.viewers_in_memory_max * 5 // 4)
         waiting_max = what.parameters.serving.waiting_max
         self._inbox = Inbox(what.connection, begin, waiting_max, what.lost, ownership.owns)
         self._commits = Commits(state, self._outbox, self._earlier, metrics, what.viewers_in_memory_max)

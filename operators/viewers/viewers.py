@@ -84,6 +84,10 @@ class Viewers:
         """Count the viewers in memory."""
         return len(self._slots)
 
+    def reserve(self, count: int) -> None:
+        """Make room for so many viewers in memory. Room is only addresses until it is used, to grow is to copy all."""
+        self.sequences.reserve(count)
+
     def memory_bytes(self) -> int:
         """Return the bytes of sequences and of the slot of each viewer; facts are Python objects, not counted."""
         return self.sequences.memory_bytes() + self._slots.memory_bytes()
