@@ -178,7 +178,7 @@ class ActionSequences:
 
     def copy(self, slots: Slots) -> "Copy":
         """Return a copy of some viewers' rows, to be read as groups later."""
-        columns = {name: getattr(self, f"_{name}")[slots] for name in (*_PLAIN, "author")}
+        columns = {name: getattr(self, f"_{name}").take(slots, axis=0) for name in (*_PLAIN, "author")}
         return Copy(self._count[slots], self.groups_max, columns, self._authors)
 
     def groups(self, slots: Slots) -> list[Groups]:
