@@ -24,6 +24,10 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     Buckets count table rows, row 0 being padding. `post_ids` and `retrieval_post_ids` say whether the hashed id of
     a post is read by the ranker and by the retrieval towers: they tell posts apart in logs without text, and mean
     little for posts that training never saw.
+
+    With `retrieval_causal` the user tower reads a history forwards: what it says after each action follows from those
+    up to it, and the newest is the viewer's vector. One pass then learns from every action of a history, where the
+    mean over a history seen from both sides learns from one (models/sequences.py).
     """
 
     width: Width = 128
@@ -40,6 +44,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     retrieval_layers: Layers = 2
     retrieval_heads: Heads = 4
     retrieval_post_ids: bool = True
+    retrieval_causal: bool = False
 
     def __post_init__(self) -> None:
         for name, width, heads in (
@@ -52,8 +57,14 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
                 )
 
     def as_dict(self) -> dict[str, object]:
-        """Return the configuration as plain data, as a checkpoint states it."""
-        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+        """Return the configuration as plain data, as a checkpoint states it.
+
+        A tower that is not causal isn't mentioned: models from before there were others keep their version.
+        """
+        stated: dict[str, object] = msgspec.to_builtins(self)
+        if not self.retrieval_causal:
+            del stated["retrieval_causal"]
+        return stated
 
 
 # Small enough for a checkpoint in the repository (< 4 MB as f16) and for training in minutes on two cores.
@@ -81,5 +92,21 @@ IDS: Final = PhoenixConfig(
     retrieval_width=64,
     retrieval_layers=1,
 )
+# For retrieval of the next post from long histories over a catalogue that changes little.
+FILMS: Final = PhoenixConfig(
+    width=32,
+    layers=1,
+    heads=2,
+    history_max=96,
+    embedding_width=64,
+    user_buckets=2,
+    post_buckets=2**13,
+    author_buckets=2,
+    term_buckets=2**12,
+    retrieval_width=64,
+    retrieval_layers=2,
+    retrieval_heads=2,
+    retrieval_causal=True,
+)
 STANDARD: Final = PhoenixConfig()
-PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "ids": IDS, "standard": STANDARD}
+PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "ids": IDS, "films": FILMS, "standard": STANDARD}

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
-from models.inputs import F32, I64, U64, Bools, Candidates, Context, ExampleBatch
+from models.inputs import F32, I64, U64, Bools, Candidates, Context, ExampleBatch, History
 
 I32 = NDArray[np.int32]
 
@@ -110,6 +110,28 @@ def context_features(context: Context, slots: int, config: PhoenixConfig) -> Con
 def _situation(surface: NDArray[np.uint8], history_at_ms: I64, at_ms: I64 | np.int64) -> I32:
     ages = history_age_rows(history_at_ms, at_ms)
     return np.stack([surface.astype(np.int32), ages, hour_rows(history_at_ms)], axis=-1)
+
+
+def sequence_features(context: Context, slots: int, config: PhoenixConfig) -> ContextFeatures:
+    """Return the features of a context as a causal tower reads it: nothing in them depends on when it is asked."""
+    features = context_features(context, slots, config)
+    n = min(len(context.history), slots)
+    if n:
+        features.situation[-n:] = sequence_rows(context.history)[0][-n:]
+    return features._replace(request=np.zeros(2, np.int32))
+
+
+def sequence_rows(history: History) -> tuple[I32, I32, F32]:
+    """Return `situation`, `actions` and `dwell` of all of a history, its ages being the time since the action before.
+
+    Where training reads a history from the middle, the first action keeps the age it has in the whole.
+    """
+    before_ms = np.concatenate([history.at_ms[:1], history.at_ms[:-1]])
+    situation = np.stack(
+        [history.surface.astype(np.int32), history_age_rows(before_ms, history.at_ms), hour_rows(history.at_ms)],
+        axis=-1,
+    )
+    return situation, history.actions.view(np.int32), _dwell(history.dwell_s)
 
 
 def _dwell(dwell_s: F32) -> F32:

@@ -40,6 +40,18 @@ class History:
     def __len__(self) -> int:
         return len(self.post)
 
+    def first(self, count: int) -> "History":
+        """Return the history as it was after its first `count` groups."""
+        return History(
+            self.post[:count],
+            self.author[:count],
+            self.terms[:count],
+            self.actions[:count],
+            self.dwell_s[:count],
+            self.surface[:count],
+            self.at_ms[:count],
+        )
+
     @classmethod
     def empty(cls) -> Self:
         """Return the history of a viewer who has done nothing yet."""

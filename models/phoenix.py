@@ -13,7 +13,7 @@ from models import checkpoints, serving
 from models.checkpoints import CheckpointRefused, Origin
 from models.compilation import use_cache
 from models.config import PhoenixConfig
-from models.features import I32, ContextFeatures, candidate_features, context_features, entity_rows
+from models.features import I32, ContextFeatures, candidate_features, context_features, entity_rows, sequence_features
 from models.inputs import F32, TERMS, U16, U64, Candidates, Context, History
 from models.ranker import OUTPUTS, RankerParameters, init_ranker
 from models.serving import TILES, row_offsets
@@ -119,7 +119,8 @@ class Phoenix:
 
     def embed_viewer(self, context: Context) -> F32:
         """Return float32[D], the unit vector to search `embed_posts` with."""
-        features = context_features(context, self._slots(len(context.history)), self.config)
+        features_of = sequence_features if self.config.retrieval_causal else context_features
+        features = features_of(context, self._slots(len(context.history)), self.config)
         return np.asarray(_embed_viewer(self.parameters.two_tower, self.config, features))
 
     def warm_up(self, candidates_max: int, progress: Progress | None = None) -> None:

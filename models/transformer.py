@@ -125,21 +125,33 @@ def _context_layer(k: Array, v: Array, mask: Array, heads: int) -> ContextLayer:
     return ContextLayer(_by_head(k * scale, heads).transpose(1, 2, 0), values.transpose(1, 0, 2))
 
 
-def _over_context(q: Array, layer: ContextLayer, heads: int) -> Array:
-    """Return, for queries [C, D], the weighted sums of the context's values, the weights' sum last: [C, H, D/H + 1]."""
+def _over_context(q: Array, layer: ContextLayer, heads: int, causal: bool = False) -> Array:
+    """Return, for queries [C, D], the weighted sums of the context's values, the weights' sum last: [C, H, D/H + 1].
+
+    `causal` is for the context's own queries: each sees the slots up to itself.
+    """
     logits = jnp.einsum("chd,hdt->hct", _by_head(q, heads), layer.keys)
     weights = jnp.exp(LOGIT_CAP * jnp.tanh(logits))
+    if causal:
+        weights *= jnp.tri(len(q))
     return jnp.einsum("hct,htd->hcd", weights, layer.values).transpose(1, 0, 2)
 
 
 def encode_context(
-    blocks: tuple[Block, ...], tokens: Array, mask: Array, positions: Array, heads: int, full: bool = False
+    blocks: tuple[Block, ...],
+    tokens: Array,
+    mask: Array,
+    positions: Array,
+    heads: int,
+    full: bool = False,
+    causal: bool = False,
 ) -> tuple[list[ContextLayer], Array]:
     """Return what candidates need of each layer, and the context's own outputs [T, D].
 
     `tokens` [T, D], `mask` f32[T] (1 real, 0 padding), `positions` [T] relative to the candidates' (the newest action
-    is -1). Attention is bidirectional over the real slots (x-algorithm.md 8.5). Blocks are folded. Unless `full`, the
-    last layer stops at its keys and values, which is all that candidates read.
+    is -1). Attention is bidirectional over the real slots (x-algorithm.md 8.5), or with `causal` sees those up to
+    itself. Blocks are folded. Unless `full`, the last layer stops at its keys and values, which is all that candidates
+    read.
     """
     x = tokens
     cos_sin = rotary(positions, tokens.shape[1] // heads)
@@ -149,7 +161,7 @@ def encode_context(
         layers.append(_context_layer(rotate(k, cos_sin, heads), v, mask, heads))
         if number == len(blocks) - 1 and not full:
             break
-        sums = _over_context(rotate(q, cos_sin, heads), layers[-1], heads)
+        sums = _over_context(rotate(q, cos_sin, heads), layers[-1], heads, causal)
         x = _feed_forward(block, _attended(block, x, sums[..., :-1] / sums[..., -1:]))
     return layers, x
 

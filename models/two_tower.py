@@ -64,6 +64,11 @@ def unit(x: Array) -> Array:
 
 def viewer_vector(parameters: TwoTowerParameters, config: PhoenixConfig, context: ContextFeatures) -> Array:
     """Return the unit vector [D] of one context."""
+    if config.retrieval_causal:
+        history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.retrieval_post_ids)
+        after = vectors_after(parameters, config, history, context)
+        # Who has done nothing yet is known by the slot before the first action.
+        return jnp.where(context.valid[-1], after[-1], after[0])
     history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.retrieval_post_ids)
     tokens = around_tokens(parameters.around, history, context)
     mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
@@ -72,6 +77,28 @@ def viewer_vector(parameters: TwoTowerParameters, config: PhoenixConfig, context
     outputs = inverse_rms(x) * x * parameters.norm
     mean = (mask[None] @ outputs) / jnp.sum(mask)
     return unit(mean @ parameters.to_viewer)[0]
+
+
+def vectors_after(
+    parameters: TwoTowerParameters,
+    config: PhoenixConfig,
+    history: Array,
+    context: ContextFeatures,
+    dropout: float = 0.0,
+    key: Array | None = None,
+) -> Array:
+    """Return the viewer's unit vectors [1 + S, D] before the first action and after each: those of a causal tower.
+
+    `history` [S, D] are the projected entities of its actions. Training leaves out a share `dropout` of the tokens'
+    numbers, which `key` draws.
+    """
+    tokens = around_tokens(parameters.around, history, context)
+    if key is not None and dropout:
+        tokens *= jax.random.bernoulli(key, 1 - dropout, tokens.shape) / (1 - dropout)
+    mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
+    blocks = tuple(fold(block) for block in parameters.blocks)
+    _, x = encode_context(blocks, tokens, mask, positions, config.retrieval_heads, full=True, causal=True)
+    return unit((inverse_rms(x) * x * parameters.norm) @ parameters.to_viewer)
 
 
 def post_vectors(parameters: TwoTowerParameters, config: PhoenixConfig, entity: Array) -> Array:
