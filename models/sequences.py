@@ -2,7 +2,7 @@
 
 One pass over a history of S actions gives S examples, where the tower that averages a history gives one; this is what
 makes the retrieval of next posts trainable on a CPU. Both towers are trained, the ranker is left as it is. An action in
-the middle of a history stands nearer to the viewer's own token here than the newest one does when it serves; the rest is
+the middle of a history stands nearer to the viewer's own token here than the newest one does in serving; the rest is
 alike.
 """
 
