@@ -1,7 +1,7 @@
 """Whether a state folder is whole, and whether nothing in it names a user; read beside a running job or without one."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,8 @@ from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
 from schemas.ids import Id, key_of
 
 KEY_BYTES: Final = 8
+# Yields what is wrong with a record, by its key and bytes; raises one of UNREADABLE for bytes that are none.
+Wrong = Callable[[int, bytes], Iterator[str]]
 NAMES: Final = ("author", "reply_to_author", "repost_of_author", "quote_of_author")
 # What each kind of store takes in.
 INPUTS: Final = {VIEWERS: {*CONTEXT, *ENGAGEMENTS, REQUESTS}, POSTS: {CONTEXT[0]}, COUNTS: set(ENGAGEMENTS)}
@@ -40,63 +42,54 @@ def verify(folder: Path) -> Iterator[str]:
         yield from _wrong_positions(kind, where, store, number)
         if len(store.get(DELETED_USERS) or b"") % KEY_BYTES:
             yield f"{where}: the record of deleted users is cut"
-        yield from CHECKS[kind](where, store)
+        named, wrong = CHECKS[kind]
+        yield from _wrong_records(where, named, store, wrong())
 
 
 def _where(kind: str, number: int) -> str:
     return f"{kind} of partition {number}" if kind == VIEWERS else f"{kind} of instance {number}"
 
 
-def _in_order(where: str, store: PartitionStore) -> Iterator[tuple[int, bytes] | str]:
-    """Yield records, and a sentence for each that does not come in order."""
+def _wrong_records(where: str, named: str, store: PartitionStore, wrong: Wrong) -> Iterator[str]:
+    """Yield a sentence for each record that does not come in order, can't be read, or of which `wrong` tells."""
     last = -1
     for key, raw in records(store):
         if key <= last:
             yield f"{where}: key {key} stands behind {last}"
         last = key
-        yield key, raw
-
-
-def _check_viewers(where: str, store: PartitionStore) -> Iterator[str]:
-    for one in _in_order(where, store):
-        if isinstance(one, str):
-            yield one
-            continue
-        key, raw = one
+        name = f"{where}: {named} {spelled(key)}"
         try:
-            groups, facts = decode_viewer(raw)
+            yield from (f"{name} {one}" for one in wrong(key, raw))
         except UNREADABLE as error:
-            yield f"{where}: the record of {spelled(key)} can't be read: {error}"
-            continue
-        for wrong in (*_wrong_groups(groups), *_wrong_facts(facts)):
-            yield f"{where}: the record of {spelled(key)} {wrong}"
+            yield f"{name} can't be read: {error}"
 
 
-def _check_posts(where: str, store: PartitionStore) -> Iterator[str]:
-    """Read all chunks, and take their events in as a job does at its start."""
+def _wrong_viewer(_key: int, raw: bytes) -> Iterator[str]:
+    groups, facts = decode_viewer(raw)
+    yield from _wrong_groups(groups)
+    yield from _wrong_facts(facts)
+
+
+def _wrong_chunks() -> Wrong:
+    """Return what reads chunks one after the other, and takes their events in as a job does at its start."""
     posts, clock_ms = live_posts(DEFAULTS), 0
-    for one in _in_order(where, store):
-        if isinstance(one, str):
-            yield one
-            continue
-        key, raw = one
-        try:
-            chunk = chunks.decode(raw)
-        except UNREADABLE as error:
-            yield f"{where}: chunk {key} can't be read: {error}"
-            continue
-        for taken_in_ms, lines in chunk:
+
+    def wrong(_key: int, raw: bytes) -> Iterator[str]:
+        nonlocal clock_ms
+        for taken_in_ms, lines in chunks.decode(raw):
             if not clock_ms <= taken_in_ms <= latest_accepted_ms():
-                yield f"{where}: chunk {key} was taken in at {taken_in_ms}, after {clock_ms}"
+                yield f"was taken in at {taken_in_ms}, after {clock_ms}"
             clock_ms = max(clock_ms, taken_in_ms)
-            yield from (f"{where}: chunk {key}: {wrong}" for wrong in _load(posts, lines, taken_in_ms))
+            yield from _load(posts, lines, taken_in_ms)
+
+    return wrong
 
 
 def _load(posts: LivePosts, lines: list[bytes], clock_ms: int) -> Iterator[str]:
     events: list[PostEvent] = []
     for event in decode_batch(lines, ANY_TIME):
         if isinstance(event, Refused):
-            yield f"an event can't be read: {event}"
+            yield f"holds an event that can't be read: {event}"
         elif isinstance(event, PostCreated | PostDeleted | PostLabelled):
             events.append(event)
         else:
@@ -105,22 +98,18 @@ def _load(posts: LivePosts, lines: list[bytes], clock_ms: int) -> Iterator[str]:
     posts.apply(events, clock_ms)
 
 
-def _check_counts(where: str, store: PartitionStore) -> Iterator[str]:
-    for one in _in_order(where, store):
-        if isinstance(one, str):
-            yield one
-            continue
-        key, raw = one
-        try:
-            post, _, counts = msgspec.msgpack.decode(raw, type=tuple[Id, int, list[int]])
-        except UNREADABLE as error:
-            yield f"{where}: the counts of {spelled(key)} can't be read: {error}"
-            continue
-        if key_of(post) != key or len(counts) != len(ACTIONS) or min(counts) < 0:
-            yield f"{where}: the counts of {spelled(key)} are those of {post}: {counts}"
+def _wrong_counts(key: int, raw: bytes) -> Iterator[str]:
+    post, _, counts = msgspec.msgpack.decode(raw, type=tuple[Id, int, list[int]])
+    if key_of(post) != key or len(counts) != len(ACTIONS) or min(counts) < 0:
+        yield f"are those of {post}: {counts}"
 
 
-CHECKS: Final = {VIEWERS: _check_viewers, POSTS: _check_posts, COUNTS: _check_counts}
+# By kind of store: what a record is called, and what makes a reader of records.
+CHECKS: Final[dict[str, tuple[str, Callable[[], Wrong]]]] = {
+    VIEWERS: ("the record of", lambda: _wrong_viewer),
+    POSTS: ("chunk", _wrong_chunks),
+    COUNTS: ("the counts of", lambda: _wrong_counts),
+}
 
 
 def _wrong_groups(groups: Groups) -> Iterator[str]:

@@ -146,8 +146,8 @@ def test_each_thing_that_is_broken_is_named(state: Path) -> None:
         ("posts of instance 0", "how far it is can't be read"),
         ("posts of instance 0", "the record of deleted users is cut"),
         ("posts of instance 0", "chunk 8 can't be read"),
-        ("posts of instance 0", "chunk 9: an event can't be read"),
-        ("posts of instance 0", "chunk 9: holds a Follow"),
+        ("posts of instance 0", "chunk 9 holds an event that can't be read"),
+        ("posts of instance 0", "chunk 9 holds a Follow"),
         ("posts of instance 0", f"chunk 9 was taken in at {T0 - 1}"),
         ("post-counts of instance 0", "the counts of 7 are those of 8"),
     ):
