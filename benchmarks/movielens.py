@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.pages import markdown_table
 from flows.terminal import bar, console, refusals, rows_table
 from infra.importers import run as run_import
 from infra.logs.reader import LogReader
@@ -250,11 +251,8 @@ def _page(rows: list[dict[str, Any]], curves: list[dict[str, Any]]) -> str:
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     names = list(rows[0])
-    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
-    for row in rows:
-        cells = (f"{row[name]:.4f}" if isinstance(row[name], float) else str(row[name]) for name in names)
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    cells = ([f"{row[name]:.4f}" if isinstance(row[name], float) else str(row[name]) for name in names] for row in rows)
+    return markdown_table(names, cells)
 
 
 if __name__ == "__main__":

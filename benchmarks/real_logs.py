@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from msgspec.structs import asdict
 
+from benchmarks.pages import markdown_table
 from flows.evaluate import FeedQuality, feed_quality
 from flows.replay import Replay, Summary, replay
 from flows.terminal import bar, console, refusals, rows_table
@@ -151,12 +152,7 @@ def run_case(name: str, fresh: bool) -> str:
     if case.references:
         header, *rows = case.references
         lines += ["## References", "", "From the data's own page, each by its own protocol.", ""]
-        lines += [
-            f"| {' | '.join(header)} |",
-            f"|{'---|' * len(header)}",
-            *(f"| {' | '.join(row)} |" for row in rows),
-            "",
-        ]
+        lines += markdown_table(header, rows)
     return "\n".join(lines)
 
 
@@ -194,16 +190,8 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     """Return a table in Markdown, and print it."""
     console.print(rows_table(title, rows))
     names = list(rows[0])
-    lines = [
-        f"## {title}",
-        "",
-        f"| {' | '.join(name.replace('_', ' ') for name in names)} |",
-        f"|{'---|' * len(names)}",
-    ]
-    for row in rows:
-        cells = [f"{value:,.4g}" if isinstance(value, float) else f"{value}" for value in row.values()]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    cells = ([f"{value:,.4g}" if isinstance(value, float) else f"{value}" for value in row.values()] for row in rows)
+    return [f"## {title}", "", *markdown_table([name.replace("_", " ") for name in names], cells)]
 
 
 def main(arguments: list[str]) -> None:
