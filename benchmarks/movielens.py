@@ -71,11 +71,11 @@ def load(sources: list[str]) -> Films:
         events = [
             event for batch in LogReader(log).batches() for event in decode_batch(batch.raw, latest_accepted_ms())
         ]
-    acts: dict[Any, list[Engagement]] = {}
+    acts: dict[Any, dict[int | str, list[Engagement]]] = {}
     for event in events:
         if isinstance(event, Engagement):
-            acts.setdefault(event.viewer, []).append(event)
-    rated = {act.post for mine in acts.values() for act in mine}
+            acts.setdefault(event.viewer, {}).setdefault(event.post, []).append(event)
+    rated = {post for mine in acts.values() for post in mine}
     posts = [event for event in events if isinstance(event, PostCreated) and event.post in rated]
     row_of = {event.post: row for row, event in enumerate(posts)}
     catalogue = Catalogue(
@@ -83,20 +83,20 @@ def load(sources: list[str]) -> Films:
         author=np.array([event.author for event in posts], np.uint64),
         terms=np.array([content_terms(event.text, event.topics, event.language) for event in posts], np.uint16),
     )
-    rows = [np.array([row_of[act.post] for act in mine]) for mine in acts.values()]
-    histories = [_history(mine, catalogue, some) for mine, some in zip(acts.values(), rows, strict=True)]
+    rows = [np.array([row_of[post] for post in mine]) for mine in acts.values()]
+    histories = [_history(list(mine.values()), catalogue, some) for mine, some in zip(acts.values(), rows, strict=True)]
     return Films(catalogue, rows, histories)
 
 
-def _history(acts: list[Engagement], catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> History:
+def _history(acts: list[list[Engagement]], catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> History:
     return History(
         post=catalogue.post[rows],
         author=catalogue.author[rows],
         terms=catalogue.terms[rows].reshape(-1, TERMS),
-        actions=np.array([1 << ACTION_INDEX[act.action] for act in acts], np.uint32),
+        actions=np.array([sum(1 << ACTION_INDEX[act.action] for act in group) for group in acts], np.uint32),
         dwell_s=np.zeros(len(acts), np.float32),
         surface=np.zeros(len(acts), np.uint8),
-        at_ms=np.array([act.at for act in acts], np.int64),
+        at_ms=np.array([group[0].at for group in acts], np.int64),
     )
 
 

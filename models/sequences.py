@@ -35,6 +35,7 @@ Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
 class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     """How to train on histories.
 
+    The learning rate rises over the first steps and falls to nothing over all of them along a cosine.
     Each goal is set against `negatives` posts of the catalogue, drawn anew each step and shared by the batch, in
     proportion to how often they were acted on to the power `popularity`; their logits are corrected by the log of how
     often each is expected among them (logQ). `token_dropout` is the share of numbers in a history's tokens that a step
@@ -211,11 +212,12 @@ def fit_sequences(
         log_q=jnp.asarray(np.log(chance * training.negatives), jnp.float32),
         config=config,
         training=training,
+        steps=epochs * (len(histories.windows(config.history_max, rng)) // training.histories_a_step),
     )
     initial = init_parameters(config, training.seed)
     key = jax.random.key(training.seed, impl="unsafe_rbg")  # a third of a step is drawing dropout with the default
     parameters = average = initial.two_tower
-    state = _optimiser(training).init(parameters)
+    state = _optimiser(training, step.keywords["steps"]).init(parameters)
     best, best_said, best_epoch, done = average, -np.inf, 0, 0
     for epoch in range(epochs):
         start_s, losses = time.perf_counter(), []
@@ -237,13 +239,14 @@ def fit_sequences(
     return Phoenix(config, initial._replace(two_tower=best))
 
 
-def _optimiser(training: SequenceTraining) -> optax.GradientTransformation:
-    rate = optax.linear_schedule(0.0, training.learning_rate, training.warm_up_steps)
+def _optimiser(training: SequenceTraining, steps: int) -> optax.GradientTransformation:
+    warm_up = training.warm_up_steps
+    rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warm_up, max(steps, warm_up + 1))
     adam = optax.adamw(rate, 0.9, 0.98, eps=ADAM_EPSILON, weight_decay=training.weight_decay)
     return optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(training.clip_norm), adam), SKIPS_IN_A_ROW_MAX)
 
 
-@partial(jax.jit, static_argnames=("config", "training"))
+@partial(jax.jit, static_argnames=("config", "training", "steps"))
 def _step(
     parameters: TwoTowerParameters,
     state: Any,
@@ -255,10 +258,11 @@ def _step(
     log_q: Array,
     config: PhoenixConfig,
     training: SequenceTraining,
+    steps: int,
 ) -> tuple[TwoTowerParameters, Any, TwoTowerParameters, Array]:
     """Return parameters, optimiser state, averaged parameters and the loss after one step."""
     loss, gradients = jax.value_and_grad(sequence_loss)(parameters, config, training, entity, log_q, inputs, key)
-    updates, state = _optimiser(training).update(gradients, state, parameters)
+    updates, state = _optimiser(training, steps).update(gradients, state, parameters)
     parameters = optax.apply_updates(parameters, updates)
     keep = jnp.minimum(training.averaging, number / (number + 1.0))
     average = jax.tree.map(lambda old, new: keep * old + (1.0 - keep) * new, average, parameters)

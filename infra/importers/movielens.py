@@ -14,24 +14,33 @@ from msgspec import Meta, Struct
 
 from infra.importers.base import HOUR_MS, ImportRefused, ImportSummary, Progress, hourly_requests, write_log
 from schemas.actions import Action
-from schemas.events import TOPICS_MAX, Engagement, Event, PostCreated
+from schemas.events import Engagement, Event, PostCreated
 
 FILES: Final = ("ml-1m.inter", "ml-1m.item")
 NAME: Final = "ml-1m"
-LIKED_FROM: Final = 4.0  # a rating that counts as a favorite; below it, as a click
+# What a rating says, in actions: the better, the more of what goes with interest.
+RATED: Final[dict[int, tuple[Action, ...]]] = {
+    5: ("favorite", "share"),
+    4: ("favorite",),
+    3: ("click", "dwell"),
+    2: ("click",),
+    1: ("not_interested",),
+}
+# The decade stands among the first four topics, which is as many as the models read.
+GENRES: Final = 3
 # A film has no author in the data; each gets one of its own, so that author rules don't bind films together.
 AUTHOR_SHIFT: Final = 1_000_000
 NOTES: Final = (
     "Ratings span three years and all films exist before the first: retention must be at least 1,100 days.",
-    "Ratings of 4 and 5 are favorites, lower ones clicks; there are no impressions, so nothing is a known negative.",
+    "A rating of 5 is favorite and share, 4 favorite, 3 click and dwell, 2 click, 1 not_interested; what was shown and "
+    "not rated is not known.",
     "A film's id is its line in the .item file, its author's id that plus 1,000,000.",
 )
 
 
 class Options(Struct, frozen=True, forbid_unknown_fields=True):
-    """`liked_from`: the lowest rating that is a favorite; `requests_from`: the share of the time without requests."""
+    """`requests_from`: the share of the time without requests."""
 
-    liked_from: float = LIKED_FROM
     requests_from: Annotated[float, Meta(ge=0, le=1)] = 0.0
 
 
@@ -46,11 +55,15 @@ def import_log(sources: list[Path], out: Path, options: Options, progress: Progr
     )
     items = items.unique("item", keep="first", maintain_order=True).with_row_index("post", offset=1)
     ratings = inter.with_columns(
-        at=(pl.col("at").cast(pl.Float64) * 1000).cast(pl.Int64), rating=pl.col("rating").cast(pl.Float64)
+        at=(pl.col("at").cast(pl.Float64) * 1000).cast(pl.Int64),
+        rating=pl.col("rating").cast(pl.Float64).round().cast(pl.Int64),
     ).join(items.select("item", "post"), on="item", how="left")
     unknown = ratings["post"].null_count()
     ratings = ratings.drop_nulls("post").sort("at", maintain_order=True)
     progress(0.1)
+    unheard = ratings.filter(~pl.col("rating").is_in(list(RATED)))
+    if len(unheard):
+        raise ImportRefused(f"a rating of {unheard['rating'][0]} is none of 1 to 5.")
     if ratings.is_empty():
         raise ImportRefused(f"none of the films rated is in the {NAME}.item file.")
     first = ratings["at"][0]
@@ -61,13 +74,12 @@ def import_log(sources: list[Path], out: Path, options: Options, progress: Progr
             author=AUTHOR_SHIFT + post,
             text=f"{title} ({year}). {genres}",
             language="en",
-            topics=tuple(dict.fromkeys(genres.split()))[:TOPICS_MAX],
+            topics=(*tuple(dict.fromkeys(genres.split()))[:GENRES], f"{year[:3]}0s"),
         )
         for post, title, year, genres in items.select("post", "title", "year", "genres").iter_rows()
     ]
     for user, rating, at, post in ratings.select("user", "rating", "at", "post").iter_rows():
-        action: Action = "favorite" if rating >= options.liked_from else "click"
-        events.append(Engagement(at, user, post, action, AUTHOR_SHIFT + post))
+        events += [Engagement(at, user, post, action, AUTHOR_SHIFT + post) for action in RATED[rating]]
     progress(0.4)
     events += hourly_requests(ratings.select("user", "at"), options.requests_from)
     facts: dict[str, int | float | str] = {

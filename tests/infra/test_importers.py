@@ -168,12 +168,14 @@ def test_movielens_films_become_posts_and_ratings_engagements(tmp_path: Path) ->
     summary = run("movielens", [folder], tmp_path / "log.jsonl")
     start = 956_700_000_000
     assert _events(summary.log) == [
-        PostCreated(start - HOUR, 1, 1_000_001, 'Toy "2" (1995). Drama Comedy', "en", ("Drama", "Comedy")),
-        PostCreated(start - HOUR, 2, 1_000_002, "B (1990). Drama", "en", ("Drama",)),
+        PostCreated(start - HOUR, 1, 1_000_001, 'Toy "2" (1995). Drama Comedy', "en", ("Drama", "Comedy", "1990s")),
+        PostCreated(start - HOUR, 2, 1_000_002, "B (1990). Drama", "en", ("Drama", "1990s")),
         FeedRequest(start - 1, 1, "u_2"),
         Engagement(start, "u_2", 2, "click", 1_000_002),
+        Engagement(start, "u_2", 2, "dwell", 1_000_002),
         FeedRequest(start + 99_999, 2, "u_1"),
         Engagement(start + 100_000, "u_1", 1, "favorite", 1_000_001),
+        Engagement(start + 100_000, "u_1", 1, "share", 1_000_001),
         Engagement(start + 101_000, "u_1", 2, "favorite", 1_000_002),
     ]
     assert summary.facts["ratings_of_unknown_films"] == 1
