@@ -27,7 +27,7 @@ from models.inputs import F32, U16, U64, Context
 from models.phoenix import Phoenix, init_parameters
 from models.ranker import entity_tokens
 from models.training import ADAM_EPSILON, SKIPS_IN_A_ROW_MAX
-from models.two_tower import TwoTowerParameters, post_vectors, vectors_after
+from models.two_tower import TEMPERATURE_START, TwoTowerParameters, post_vectors, vectors_after
 
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
 
@@ -37,10 +37,10 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
 
     The learning rate rises over the first steps and falls to nothing over all of them along a cosine.
     Each goal is set against `negatives` posts of the catalogue, drawn anew each step and shared by the batch, in
-    proportion to how often they were acted on to the power `popularity`; their logits are corrected by the log of how
-    often each is expected among them (logQ). `token_dropout` is the share of numbers in a history's tokens that a step
-    does not see, `identity_dropout` the share of histories whose viewer's id it does not see. The weights kept are an
-    average over the last steps (`averaging` a step).
+    proportion to how often they were acted on to the power `popularity`; their logits are corrected by `log_q` times
+    the log of how often each is expected among them. `temperature` is where the learned one starts. `token_dropout` is
+    the share of numbers in a history's tokens that a step does not see, `identity_dropout` the share of histories whose
+    viewer's id it does not see. The weights kept are an average over the last steps (`averaging` a step).
     """
 
     learning_rate: Annotated[float, Meta(gt=0.0)] = 2e-3
@@ -50,6 +50,8 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     histories_a_step: Annotated[int, Meta(ge=1)] = 64
     negatives: Annotated[int, Meta(ge=1)] = 512
     popularity: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
+    log_q: Annotated[float, Meta(ge=0.0)] = 1.0
+    temperature: Annotated[float, Meta(gt=0.0)] = TEMPERATURE_START
     token_dropout: Share = 0.2
     identity_dropout: Annotated[float, Meta(ge=0.0, le=1.0)] = 1.0
     averaging: Share = 0.0
@@ -177,7 +179,7 @@ def sequence_loss(
     scale = jnp.exp(-parameters.log_temperature)
     posts = post_vectors(parameters, config, entity)
     goal = jnp.einsum("bsd,bsd->bs", viewers, posts[inputs.goal]) * scale
-    rivals = viewers @ posts[inputs.negatives].T * scale - log_q[inputs.negatives]
+    rivals = viewers @ posts[inputs.negatives].T * scale - training.log_q * log_q[inputs.negatives]
     rivals = jnp.where(inputs.negatives == inputs.goal[..., None], -jnp.inf, rivals)
     each = jnp.logaddexp(goal, jax.nn.logsumexp(rivals, axis=-1)) - goal
     return jnp.sum(jnp.where(valid, each, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
@@ -216,7 +218,7 @@ def fit_sequences(
     )
     initial = init_parameters(config, training.seed)
     key = jax.random.key(training.seed, impl="unsafe_rbg")  # a third of a step is drawing dropout with the default
-    parameters = average = initial.two_tower
+    parameters = average = initial.two_tower._replace(log_temperature=jnp.log(jnp.float32(training.temperature)))
     state = _optimiser(training, step.keywords["steps"]).init(parameters)
     best, best_said, best_epoch, done = average, -np.inf, 0, 0
     for epoch in range(epochs):
