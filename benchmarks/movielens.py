@@ -19,17 +19,14 @@ import numpy.typing as npt
 
 from benchmarks.pages import markdown_table
 from flows.terminal import bar, console, refusals, rows_table
+from flows.training_histories import training_histories
 from infra.importers import run as run_import
 from infra.logs.reader import LogReader
-from infra.polls import latest_accepted_ms
 from models.config import FILMS
-from models.content import content_terms
-from models.inputs import TERMS, Context, History
+from models.inputs import Context, History
 from models.phoenix import Phoenix
 from models.sequences import Catalogue, SequenceTraining, fit_sequences
-from schemas.actions import ACTION_INDEX
-from schemas.codec import decode_batch
-from schemas.events import Engagement, PostCreated
+from operators.parameters import DEFAULTS
 
 RESULTS: Final = Path(__file__).parent.parent / "docs" / "results" / "movielens.md"
 TOP: Final = 10
@@ -43,6 +40,9 @@ JUDGED_EVERY: Final = 3
 DECAY: Final = 0.8
 TRANSITIONS_BACK: Final = 20
 EASE_L2: Final = 200.0
+
+# Ratings span three years, and all films are there from the first.
+LIVING: Final = DEFAULTS.overridden({"posts.retention_s": 1100 * 86_400})
 
 Scores = npt.NDArray[np.floating[Any]]
 # (name, HR@10, NDCG@10) as their authors publish them for this protocol.
@@ -68,41 +68,16 @@ def load(sources: list[str]) -> Films:
     with tempfile.TemporaryDirectory() as folder, bar("importing MovieLens 1M") as progress:
         log = Path(folder) / "movielens.jsonl"
         run_import("movielens", sources, log, progress=lambda share: progress(share, 1.0))
-        events = [
-            event for batch in LogReader(log).batches() for event in decode_batch(batch.raw, latest_accepted_ms())
-        ]
-    acts: dict[Any, dict[int | str, list[Engagement]]] = {}
-    for event in events:
-        if isinstance(event, Engagement):
-            acts.setdefault(event.viewer, {}).setdefault(event.post, []).append(event)
-    rated = {post for mine in acts.values() for post in mine}
-    posts = [event for event in events if isinstance(event, PostCreated) and event.post in rated]
-    row_of = {event.post: row for row, event in enumerate(posts)}
-    catalogue = Catalogue(
-        post=np.array([event.post for event in posts], np.uint64),
-        author=np.array([event.author for event in posts], np.uint64),
-        terms=np.array([content_terms(event.text, event.topics, event.language) for event in posts], np.uint16),
-    )
-    rows = [np.array([row_of[post] for post in mine]) for mine in acts.values()]
-    histories = [_history(list(mine.values()), catalogue, some) for mine, some in zip(acts.values(), rows, strict=True)]
-    return Films(catalogue, rows, histories)
-
-
-def _history(acts: list[list[Engagement]], catalogue: Catalogue, rows: npt.NDArray[np.int64]) -> History:
-    return History(
-        post=catalogue.post[rows],
-        author=catalogue.author[rows],
-        terms=catalogue.terms[rows].reshape(-1, TERMS),
-        actions=np.array([sum(1 << ACTION_INDEX[act.action] for act in group) for group in acts], np.uint32),
-        dwell_s=np.zeros(len(acts), np.float32),
-        surface=np.zeros(len(acts), np.uint8),
-        at_ms=np.array([group[0].at for group in acts], np.int64),
-    )
+        made = training_histories(LogReader(log), LIVING)
+    row_of = {post: row for row, post in enumerate(made.catalogue.post.tolist())}
+    histories = [context.history for context in made.contexts]
+    rows = [np.array([row_of[post] for post in history.post.tolist()]) for history in histories]
+    return Films(made.catalogue, rows, histories)
 
 
 def before(history: History, held_out: int) -> Context:
     """Return the context in which the film that many from the end is to be found."""
-    return Context(0, history.first(len(history) - held_out), 0, 0)
+    return Context(0, history.part(0, len(history) - held_out), 0, 0)
 
 
 def judged(films: Films, held_out: int, scores: Callable[[int], Scores], every: int = 1) -> tuple[float, float]:

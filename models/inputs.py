@@ -40,16 +40,16 @@ class History:
     def __len__(self) -> int:
         return len(self.post)
 
-    def first(self, count: int) -> "History":
-        """Return the history as it was after its first `count` groups."""
+    def part(self, start: int, end: int) -> "History":
+        """Return the groups from `start` to `end`, as if there had never been others."""
         return History(
-            self.post[:count],
-            self.author[:count],
-            self.terms[:count],
-            self.actions[:count],
-            self.dwell_s[:count],
-            self.surface[:count],
-            self.at_ms[:count],
+            self.post[start:end],
+            self.author[start:end],
+            self.terms[start:end],
+            self.actions[start:end],
+            self.dwell_s[start:end],
+            self.surface[start:end],
+            self.at_ms[start:end],
         )
 
     @classmethod

@@ -121,7 +121,7 @@ def test_the_loss_is_that_of_its_formula(tower: Phoenix) -> None:
 
     posts, scale = tower.embed_posts(*CATALOGUE), float(np.exp(-parameters.log_temperature))
     each = []
-    said = rows_of(tower, replace(context, key=0, history=context.history.first(len(rows) - 1)))[-len(rows) + 1 :]
+    said = rows_of(tower, replace(context, key=0, history=context.history.part(0, len(rows) - 1)))[-len(rows) + 1 :]
     for viewer, goal in zip(said, rows[1:], strict=True):
         against = [float(posts[one] @ viewer) * scale - float(log_q[one]) for one in negatives if one != goal]
         right = float(posts[goal] @ viewer) * scale
@@ -164,4 +164,4 @@ def test_what_can_not_be_trained_on_is_refused(causal: PhoenixConfig) -> None:
     with pytest.raises(ValueError, match="post 2 of a history is not in the catalogue"):
         Histories([context], Catalogue(*(column[2:] for column in CATALOGUE)), causal)
     with pytest.raises(ValueError, match="two actions"):
-        Histories([replace(context, history=context.history.first(1))], CATALOGUE, causal)
+        Histories([replace(context, history=context.history.part(0, 1))], CATALOGUE, causal)
