@@ -36,11 +36,12 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     """How to train on histories.
 
     The learning rate rises over the first steps and falls to nothing over all of them along a cosine.
-    Each goal is set against `negatives` posts of the catalogue, drawn anew each step and shared by the batch, in
-    proportion to how often they were acted on to the power `popularity`; their logits are corrected by `log_q` times
-    the log of how often each is expected among them. `temperature` is where the learned one starts. `token_dropout` is
-    the share of numbers in a history's tokens that a step does not see, `identity_dropout` the share of histories whose
-    viewer's id it does not see. The weights kept are an average over the last steps (`averaging` a step).
+    Each goal is set against `negatives` posts of the catalogue (0: against all), drawn anew each step and shared by the
+    batch, in proportion to how often they were acted on to the power `popularity`; their logits are corrected by
+    `log_q` times the log of how often each is expected among them. `temperature` is where the learned one starts.
+    `token_dropout` is the share of numbers in a history's tokens that a step does not see, `identity_dropout` the share
+    of histories whose viewer's id it does not see. The weights kept are an average over the last steps (`averaging` a
+    step).
     """
 
     learning_rate: Annotated[float, Meta(gt=0.0)] = 2e-3
@@ -48,7 +49,7 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     warm_up_steps: Annotated[int, Meta(ge=1)] = 200
     clip_norm: Annotated[float, Meta(gt=0.0)] = 1.0
     histories_a_step: Annotated[int, Meta(ge=1)] = 64
-    negatives: Annotated[int, Meta(ge=1)] = 512
+    negatives: Annotated[int, Meta(ge=0)] = 512
     popularity: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     log_q: Annotated[float, Meta(ge=0.0)] = 1.0
     temperature: Annotated[float, Meta(gt=0.0)] = TEMPERATURE_START
@@ -208,10 +209,11 @@ def fit_sequences(
     rng = np.random.default_rng(training.seed)
     chance = (np.bincount(histories.place, minlength=len(catalogue.post)) + 1.0) ** training.popularity
     chance /= chance.sum()
+    everything = np.arange(len(chance))
     step = partial(
         _step,
         entity=jnp.asarray(entity_rows(*catalogue, config)),
-        log_q=jnp.asarray(np.log(chance * training.negatives), jnp.float32),
+        log_q=jnp.asarray(np.log(chance * training.negatives) if training.negatives else 0 * chance, jnp.float32),
         config=config,
         training=training,
         steps=epochs * (len(histories.windows(config.history_max, rng)) // training.histories_a_step),
@@ -223,10 +225,11 @@ def fit_sequences(
     best, best_said, best_epoch, done = average, -np.inf, 0, 0
     for epoch in range(epochs):
         start_s, losses = time.perf_counter(), []
-        for inputs in histories.batches(config.history_max, training, rng):
-            drawn = inputs._replace(negatives=rng.choice(len(chance), training.negatives, p=chance).astype(np.int32))
+        for batch in histories.batches(config.history_max, training, rng):
+            drawn = rng.choice(len(chance), training.negatives, p=chance) if training.negatives else everything
+            inputs = batch._replace(negatives=drawn.astype(np.int32))
             parameters, state, average, loss = step(
-                parameters, state, average, float(done), drawn, jax.random.fold_in(key, done)
+                parameters, state, average, float(done), inputs, jax.random.fold_in(key, done)
             )
             losses.append(loss)
             done += 1

@@ -1,0 +1,1 @@
+"""MovieLens 1M: the next film, beside the published tables."""
