@@ -27,9 +27,7 @@ from models.phoenix import Phoenix
 from models.ranker import (
     OUTPUTS,
     RankerParameters,
-    around_tokens,
-    candidate_around,
-    entity_tokens,
+    example_tokens,
     mask_and_positions,
     output_logits,
     predictions,
@@ -96,12 +94,7 @@ def naive_tokens(
     parameters: RankerParameters, context: ContextFeatures, candidates: CandidateFeatures, config: PhoenixConfig
 ) -> tuple[Array, Array]:
     """Return the tokens of context and candidates, straight from the parameters."""
-    history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.post_ids)
-    tokens = around_tokens(parameters.around, history, context)
-    x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
-    situation = candidates.situation
-    x += parameters.post_age[situation[:, 0]] + parameters.flags[situation[:, 1]]
-    return tokens, x + candidate_around(parameters, context.request[0])
+    return example_tokens(parameters, config, context, candidates)
 
 
 def rank_naively(

@@ -28,6 +28,8 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     With `retrieval_causal` the user tower reads a history forwards: what it says after each action follows from those
     up to it, and the newest is the viewer's vector. One pass then learns from every action of a history, where the
     mean over a history seen from both sides learns from one (models/sequences.py).
+
+    With `counts` the ranker reads how often a post was shown and acted on, and how often its viewer was and did.
     """
 
     width: Width = 128
@@ -45,6 +47,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     retrieval_heads: Heads = 4
     retrieval_post_ids: bool = True
     retrieval_causal: bool = False
+    counts: bool = False
 
     def __post_init__(self) -> None:
         for name, width, heads in (
@@ -59,11 +62,12 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     def as_dict(self) -> dict[str, object]:
         """Return the configuration as plain data, as a checkpoint states it.
 
-        A tower that is not causal isn't mentioned: models from before there were others keep their version.
+        What is switched off isn't mentioned: models from before there was such a thing keep their version.
         """
         stated: dict[str, object] = msgspec.to_builtins(self)
-        if not self.retrieval_causal:
-            del stated["retrieval_causal"]
+        for name in ("retrieval_causal", "counts"):
+            if not stated[name]:
+                del stated[name]
         return stated
 
 

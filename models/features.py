@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
-from models.inputs import F32, I64, U64, Bools, Candidates, Context, ExampleBatch, History
+from models.inputs import F32, I64, U32, U64, Bools, Candidates, Context, ExampleBatch, History
+from schemas.actions import COUNTS, VIEWER_COUNTS
 
 I32 = NDArray[np.int32]
 
@@ -21,10 +22,23 @@ HISTORY_AGES: Final = 24
 HOURS: Final = 25
 # Dwell is clipped at and measured in 30 s (x-algorithm.md 3.3).
 DWELL_SCALE_S: Final = 30.0
+# Buckets of counts and of rates: four an octave over 32 octaves, read off the bits of a float32 (8 of exponent, then
+# the first two of the mantissa), so that no logarithm rounds.
+COUNT_BUCKETS: Final = 128
+_MANTISSA_LEFT: Final = 21
+# 2^0 for counts + 1; 2^-16 for rates, which reach 2^16 in logs that do not say what was shown.
+_FIRST_COUNT: Final = 127 << 2
+_FIRST_RATE: Final = (127 - 16) << 2
+# A rate is (actions + 1/2) / (impressions + 8): half an action because none must not be log 0, eight impressions
+# because fewer tell little; the bucket of impressions beside it says how much the rate is worth.
+RATE_ACTIONS: Final = np.float32(0.5)
+RATE_SHOWN: Final = np.float32(8.0)
 
 
 class ContextFeatures(NamedTuple):
     """The rows of a context: per request `user` [2], `request` [2] = surface, hour; the others per history slot [S].
+
+    Where the configuration has counts, the rows of the viewer's follow in `request` [2 + VIEWER_COUNTS].
 
     `entity` [S, 8] = two post, two author and four term rows; `situation` [S, 3] = surface, age, hour;
     `actions` the action bits; `dwell` in units of 30 s, 0 to 1. Slots without history are False in `valid`.
@@ -42,7 +56,8 @@ class ContextFeatures(NamedTuple):
 class CandidateFeatures(NamedTuple):
     """The rows of candidates: `entity` [C, 8] as in a history slot, `situation` [C, 2] = post age, flags.
 
-    Flags are followed + 2 x video, 0 to 3.
+    Flags are followed + 2 x video, 0 to 3. Where the configuration has counts, the rows of the post's follow in
+    `situation` [C, 2 + COUNTS].
     """
 
     entity: I32
@@ -80,6 +95,38 @@ def hour_rows(at_ms: I64 | np.int64) -> I32:
     return np.asarray(at_ms // HOUR_MS % 24 + 1, np.int32)
 
 
+def count_rows(counts: U32) -> I32:
+    """Return buckets int32[..., COUNTS] of counts u32[..., COUNTS or more]: of the impressions and of each rate."""
+    shown = counts[..., :1].astype(np.float32)
+    rates = (counts[..., 1:COUNTS].astype(np.float32) + RATE_ACTIONS) / (shown + RATE_SHOWN)
+    return np.concatenate([_bucket(shown + 1, _FIRST_COUNT), _bucket(rates, _FIRST_RATE)], axis=-1)
+
+
+def viewer_count_rows(counts: U32) -> I32:
+    """Return the buckets int32[..., VIEWER_COUNTS] of a viewer's counts: as of a post, and of the posts passed over."""
+    passed = counts[..., COUNTS:].astype(np.float32)
+    return np.concatenate([count_rows(counts), _bucket(passed + 1, _FIRST_COUNT)], axis=-1)
+
+
+def _bucket(values: F32, first: int) -> I32:
+    bits = np.ascontiguousarray(values, np.float32).view(np.int32) >> _MANTISSA_LEFT
+    buckets: I32 = np.clip(bits - first, 0, COUNT_BUCKETS - 1)
+    return buckets
+
+
+def _request_rows(surface: NDArray[np.uint8] | int, at_ms: I64 | np.int64, counts: U32, config: PhoenixConfig) -> I32:
+    rows = np.stack([np.asarray(surface, np.int32), hour_rows(at_ms)], axis=-1)
+    return np.concatenate([rows, viewer_count_rows(counts)], axis=-1) if config.counts else rows
+
+
+def _candidate_situation(ages: I32, flags: I32, counts: U32, config: PhoenixConfig) -> I32:
+    rows = np.stack([ages, flags], axis=-1)
+    if not config.counts:
+        return rows
+    known = counts if counts.size else np.zeros((*ages.shape, COUNTS), np.uint32)
+    return np.concatenate([rows, count_rows(known)], axis=-1)
+
+
 def context_features(context: Context, slots: int, config: PhoenixConfig) -> ContextFeatures:
     """Return the features of one context in `slots` slots, right-aligned: the newest action in the last slot.
 
@@ -91,7 +138,7 @@ def context_features(context: Context, slots: int, config: PhoenixConfig) -> Con
     at_ms = np.int64(context.at_ms)
     features = ContextFeatures(
         user=hash_rows(np.array(context.key, np.uint64), USER, config.user_buckets),
-        request=np.array([context.surface, hour_rows(at_ms)], np.int32),
+        request=_request_rows(context.surface, at_ms, context.counts, config),
         entity=np.zeros((slots, 8), np.int32),
         situation=np.zeros((slots, 3), np.int32),
         actions=np.zeros(slots, np.int32),
@@ -118,7 +165,7 @@ def sequence_features(context: Context, slots: int, config: PhoenixConfig) -> Co
     n = min(len(context.history), slots)
     if n:
         features.situation[-n:] = sequence_rows(context.history)[0][-n:]
-    return features._replace(request=np.zeros(2, np.int32))
+    return features._replace(request=np.zeros_like(features.request))
 
 
 def sequence_rows(history: History) -> tuple[I32, I32, F32]:
@@ -144,7 +191,7 @@ def candidate_features(candidates: Candidates, at_ms: int, config: PhoenixConfig
     ages = post_age_rows(candidates.created_ms, np.int64(at_ms))
     return CandidateFeatures(
         entity_rows(candidates.post, candidates.author, candidates.terms, config),
-        np.stack([ages, flags], axis=-1),
+        _candidate_situation(ages, flags, candidates.counts, config),
     )
 
 
@@ -163,9 +210,11 @@ def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextF
     dwell = _dwell(batch.history_dwell_s)[rows, columns]
     for column in (entity, situation, actions, dwell):
         column[blank] = 0
+    known = batch.viewer_counts
+    counts = known if len(known) else np.zeros((len(batch.viewer), VIEWER_COUNTS), np.uint32)
     context = ContextFeatures(
         user=hash_rows(batch.viewer, USER, config.user_buckets),
-        request=np.stack([batch.surface.astype(np.int32), hour_rows(batch.at_ms)], axis=-1),
+        request=_request_rows(batch.surface, batch.at_ms, counts, config),
         entity=entity,
         situation=situation,
         actions=actions,
@@ -175,6 +224,6 @@ def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextF
     flags = batch.followed.astype(np.int32) + 2 * batch.has_video.astype(np.int32)
     candidates = CandidateFeatures(
         entity_rows(batch.post, batch.author, batch.terms, config),
-        np.stack([post_age_rows(batch.created_ms, at_ms), flags], axis=-1),
+        _candidate_situation(post_age_rows(batch.created_ms, at_ms), flags, batch.counts, config),
     )
     return context, candidates

@@ -3,11 +3,13 @@
 Columns, not objects. All ids are 64-bit keys (schemas/ids.py) with 0 for none; times are milliseconds since 1970 UTC.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schemas.actions import COUNTS, VIEWER_COUNTS
 
 TERMS: Final = 4  # content terms of a post; as many as keep "topic + three telling words"
 TERM_VALUES: Final = 2**16
@@ -66,14 +68,29 @@ class History:
         )
 
 
+def no_viewer_counts() -> U32:
+    """Return the counts of a viewer who was never shown anything, u32[VIEWER_COUNTS]."""
+    return np.zeros(VIEWER_COUNTS, np.uint32)
+
+
+def no_counts() -> U32:
+    """Return counts of no post at all, u32[0, COUNTS]: they stand for zeros, however many posts there are."""
+    return np.zeros((0, COUNTS), np.uint32)
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Who asks, when (`at_ms`), where (`surface`, 0 to 15), and what the viewer did before."""
+    """Who asks, when (`at_ms`), where (`surface`, 0 to 15), and what the viewer did before.
+
+    `counts` u32[VIEWER_COUNTS]: how many posts were shown to the viewer, the viewer's actions by kind
+    (schemas.actions.COUNT_NAMES), all before `at_ms`, and the posts shown since the last action.
+    """
 
     key: int
     history: History
     at_ms: int
     surface: int
+    counts: U32 = field(default_factory=no_viewer_counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +98,8 @@ class Candidates:
     """C posts to rank: columns of equal length, a repost standing as its ORIGINAL post and author (x-algorithm.md 1.3).
 
     `post` u64[C], `author` u64[C], `terms` u16[C, 4], `created_ms` i64[C] (0 unknown), `followed` bool[C] (the viewer
-    follows the author), `has_video` bool[C].
+    follows the author), `has_video` bool[C], `counts` u32[C, COUNTS] (how often shown and acted on by anybody before
+    the request, by schemas.actions.COUNT_NAMES; no rows at all where nothing was counted).
     """
 
     post: U64
@@ -90,6 +108,7 @@ class Candidates:
     created_ms: I64
     followed: Bools
     has_video: Bools
+    counts: U32 = field(default_factory=no_counts)
 
     def __len__(self) -> int:
         return len(self.post)
@@ -103,6 +122,7 @@ class Candidates:
             self.created_ms[rows],
             self.followed[rows],
             self.has_video[rows],
+            self.counts[rows] if len(self.counts) else self.counts,
         )
 
 
@@ -114,6 +134,8 @@ class ExampleBatch:
     i64[B] of them real; candidate columns as Candidates with shape [B, M], of which `valid` bool[B, M] are real;
     labels `label_actions` u32[B, M] and `label_dwell_s` f32[B, M]. `shown` bool[B, M] marks real impressions, where
     an absent action is a true negative; a valid row that was not shown is a sampled post.
+    `viewer_counts` u32[B, VIEWER_COUNTS] and `counts` u32[B, M, COUNTS] are as of `at_ms`, no rows where nothing was
+    counted.
     Every batch of one training run has the same B, S and M: the step is compiled once.
     """
 
@@ -138,6 +160,8 @@ class ExampleBatch:
     label_dwell_s: F32
     shown: Bools
     valid: Bools
+    viewer_counts: U32 = field(default_factory=lambda: np.zeros((0, VIEWER_COUNTS), np.uint32))
+    counts: U32 = field(default_factory=lambda: np.zeros((0, 0, COUNTS), np.uint32))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -156,7 +180,9 @@ class ExampleBatch:
             self.history_surface[example, :n],
             self.history_at_ms[example, :n],
         )
-        return Context(int(self.viewer[example]), history, int(self.at_ms[example]), int(self.surface[example]))
+        counts = self.viewer_counts[example] if len(self.viewer_counts) else no_viewer_counts()
+        at_ms, surface = int(self.at_ms[example]), int(self.surface[example])
+        return Context(int(self.viewer[example]), history, at_ms, surface, counts)
 
     def candidates(self, example: int) -> Candidates:
         """Return the M candidates of one example, padding included."""
@@ -167,4 +193,5 @@ class ExampleBatch:
             self.created_ms[example],
             self.followed[example],
             self.has_video[example],
+            self.counts[example] if len(self.counts) else no_counts(),
         )

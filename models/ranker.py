@@ -2,7 +2,10 @@
 
 Tokens are projected, then summed (3.4): two hashes of a post, two of its author, four content terms, and what is
 around them. Training reads them through `context_tokens` and `candidate_tokens`; serving multiplies the tables with
-their projections once (`folded_rows`), so that a candidate's token is a sum of ten rows.
+their projections once (`folded_rows`), so that a candidate's token is a sum of rows.
+
+Counts are rows too, one for each kind and bucket, where X puts their logarithms through a small MLP (3.4): so serving
+stays a sum of rows. A line over the buckets beside the rows lets what one bucket teaches hold for its neighbours.
 """
 
 from typing import Final, NamedTuple
@@ -13,7 +16,7 @@ import numpy as np
 from jax import Array
 
 from models.config import VECTOR, PhoenixConfig
-from models.features import HISTORY_AGES, HOURS, POST_AGES, CandidateFeatures, ContextFeatures
+from models.features import COUNT_BUCKETS, HISTORY_AGES, HOURS, POST_AGES, CandidateFeatures, ContextFeatures
 from models.transformer import (
     Block,
     encode_context,
@@ -23,11 +26,13 @@ from models.transformer import (
     normal,
     score_candidates,
 )
-from schemas.actions import ACTIONS, SURFACES
+from schemas.actions import ACTIONS, COUNTS, SURFACES, VIEWER_COUNTS
 
 OUTPUTS: Final = len(ACTIONS)
 # Output columns in whole vectors; those beyond the 19 actions are never read.
 OUTPUT_COLUMNS: Final = -(-OUTPUTS // VECTOR) * VECTOR
+# A candidate's author is followed or not, and it has a video or not.
+FLAGS: Final = 4
 
 
 class Entities(NamedTuple):
@@ -60,6 +65,21 @@ class Around(NamedTuple):
     hour: Array
 
 
+class CountRows(NamedTuple):
+    """What n counts add, zeros at first: a vector for each bucket, and a line over the buckets."""
+
+    buckets: Array  # [n, COUNT_BUCKETS, D]
+    line: Array  # [n, D]
+
+
+class CountTables(NamedTuple):
+    """Counts of a post in its token; counts of a viewer in the user's token, and in what all candidates share."""
+
+    post: CountRows
+    user: CountRows
+    shared: CountRows
+
+
 class RankerParameters(NamedTuple):
     """All the ranker learns."""
 
@@ -67,11 +87,12 @@ class RankerParameters(NamedTuple):
     around: Around
     bias_candidate: Array  # [D]
     post_age: Array  # [POST_AGES, D]
-    flags: Array  # [4, D]: neither, followed, video, both
+    flags: Array  # [FLAGS, D]: neither, followed, video, both
     blocks: tuple[Block, ...]
     norm: Array  # [D]
     outputs: Array  # [D, OUTPUT_COLUMNS]
     bias_outputs: Array  # [OUTPUT_COLUMNS]
+    counts: CountTables | None = None  # where the configuration has them
 
 
 def init_entities(rng: np.random.Generator, config: PhoenixConfig, width: int) -> Entities:
@@ -119,12 +140,37 @@ def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParame
         around=init_around(rng, config, width),
         bias_candidate=jnp.zeros(width),
         post_age=normal(rng, POST_AGES, width) * 0.1,
-        flags=normal(rng, 4, width) * 0.1,
+        flags=normal(rng, FLAGS, width) * 0.1,
         blocks=tuple(init_block(rng, width, config.layers) for _ in range(config.layers)),
         norm=jnp.ones(width),
         outputs=normal(rng, width, OUTPUT_COLUMNS) * 0.1 * width**-0.5,
         bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
+        counts=_init_counts(width) if config.counts else None,
     )
+
+
+def _init_counts(width: int) -> CountTables:
+    def rows(count: int) -> CountRows:
+        return CountRows(jnp.zeros((count, COUNT_BUCKETS, width)), jnp.zeros((count, width)))
+
+    return CountTables(rows(COUNTS), rows(VIEWER_COUNTS), rows(VIEWER_COUNTS))
+
+
+def folded_counts(rows: CountRows) -> Array:
+    """Return the vectors [n x COUNT_BUCKETS, D] that stand for the buckets of n counts, one count after the other."""
+    middle = COUNT_BUCKETS // 4  # rates of 2^-8 and 256 impressions: about what is met most
+    along = (jnp.arange(COUNT_BUCKETS) - middle) / middle
+    return (rows.buckets + along[:, None] * rows.line[:, None]).reshape(-1, rows.line.shape[-1])
+
+
+def count_offsets(count: int) -> np.ndarray:
+    """Return where each of n counts begins in `folded_counts`, int32[n]."""
+    return np.arange(count, dtype=np.int32) * COUNT_BUCKETS
+
+
+def with_user_counts(tokens: Array, folded: Array, request: Array) -> Array:
+    """Return the tokens [1 + S, D] of a context with the viewer's counts, rows of `request`, in the user's."""
+    return tokens.at[0].add(folded[request[2:] + count_offsets(VIEWER_COUNTS)].sum(axis=0))
 
 
 def entity_tokens(entities: Entities, rows: Array, post_ids: bool) -> Array:
@@ -166,9 +212,12 @@ def mask_and_positions(valid: Array, history_max: int) -> tuple[Array, Array]:
     return mask, jnp.concatenate([jnp.array([-history_max - 1]), jnp.arange(-slots, 0)])
 
 
-def candidate_around(parameters: RankerParameters, surface: Array) -> Array:
-    """Return what all candidates of a request share [D]."""
-    return parameters.bias_candidate + parameters.around.surface[surface]
+def candidate_around(parameters: RankerParameters, request: Array) -> Array:
+    """Return what all candidates of a request, given by its rows, share [D]."""
+    shared = parameters.bias_candidate + parameters.around.surface[request[0]]
+    if parameters.counts is None:
+        return shared
+    return shared + folded_counts(parameters.counts.shared)[request[2:] + count_offsets(VIEWER_COUNTS)].sum(axis=0)
 
 
 def output_logits(parameters: RankerParameters, x: Array) -> Array:
@@ -185,14 +234,27 @@ def rank_logits(
 ) -> Array:
     """Return the logits [C, OUTPUT_COLUMNS] of one example, straight from the parameters: what training uses."""
     blocks = tuple(fold(block) for block in parameters.blocks)
-    history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.post_ids)
-    tokens = around_tokens(parameters.around, history, context)
+    tokens, x = example_tokens(parameters, config, context, candidates)
     mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
-    x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
-    x += parameters.post_age[candidates.situation[:, 0]] + parameters.flags[candidates.situation[:, 1]]
-    x += candidate_around(parameters, context.request[0])
     layers, _ = encode_context(blocks, tokens, mask, positions, config.heads)
     return output_logits(parameters, score_candidates(blocks, layers, x, config.heads))
+
+
+def example_tokens(
+    parameters: RankerParameters, config: PhoenixConfig, context: ContextFeatures, candidates: CandidateFeatures
+) -> tuple[Array, Array]:
+    """Return the tokens [1 + S, D] of a context and [C, D] of its candidates, straight from the parameters."""
+    history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.post_ids)
+    tokens = around_tokens(parameters.around, history, context)
+    counts, request = parameters.counts, jnp.asarray(context.request)
+    if counts is not None:
+        tokens = with_user_counts(tokens, folded_counts(counts.user), request)
+    x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
+    x += parameters.post_age[candidates.situation[:, 0]] + parameters.flags[candidates.situation[:, 1]]
+    x += candidate_around(parameters, request)
+    if counts is not None:
+        x += folded_counts(counts.post)[candidates.situation[:, 2:] + count_offsets(COUNTS)].sum(axis=1)
+    return tokens, x
 
 
 def predictions(logits: Array, dwell_scale_s: float) -> Array:

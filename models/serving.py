@@ -14,14 +14,18 @@ from jax import Array
 from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
-from models.features import DWELL_SCALE_S, POST_AGES, ContextFeatures
+from models.features import COUNT_BUCKETS, DWELL_SCALE_S, POST_AGES, ContextFeatures
 from models.inputs import TERMS
 from models.ranker import (
+    FLAGS,
     Around,
     RankerParameters,
     around_tokens,
+    count_offsets,
+    folded_counts,
     mask_and_positions,
     predictions,
+    with_user_counts,
 )
 from models.transformer import (
     Block,
@@ -31,6 +35,7 @@ from models.transformer import (
     inverse_rms,
     score_candidates,
 )
+from schemas.actions import COUNTS, VIEWER_COUNTS
 
 # Calls of these sizes make up any request; below 64 rows XLA's matrix product takes another path with other bits.
 TILES: Final = (1536, 768, 384, 192, 128, 64)
@@ -39,17 +44,24 @@ TILES: Final = (1536, 768, 384, 192, 128, 64)
 class ServingRanker(NamedTuple):
     """What serving reads; a pytree, never changed."""
 
-    rows: Array  # [N, D]: post 1, post 2, author 1, author 2, four terms, post age and flags, projected
+    rows: Array  # [N, D]: post 1, post 2, author 1, author 2, four terms, post age, flags and counts, projected
     around: Around
     shared: Array  # [D], every candidate's bias
+    user_counts: Array | None  # [VIEWER_COUNTS x COUNT_BUCKETS, D] for the user's token
+    shared_counts: Array | None  # the same for every candidate's
     blocks: tuple[Block, ...]  # folded
     outputs: Array  # [D, OUTPUT_COLUMNS], the last norm folded in
     bias_outputs: Array
 
 
 def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
-    """Return where each of the ten rows of a candidate starts in `ServingRanker.rows`, int32[10]."""
+    """Return where each row of a candidate starts in `ServingRanker.rows`, int32[10], [10 + COUNTS] with counts.
+
+    The first eight are entity rows.
+    """
     sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets] * TERMS + [POST_AGES]
+    if config.counts:
+        sizes += [FLAGS] + [COUNT_BUCKETS] * (COUNTS - 1)
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
 
 
@@ -67,10 +79,15 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
         parameters.post_age,
         parameters.flags,
     ]
+    counts = parameters.counts
+    if counts is not None:
+        rows.append(folded_counts(counts.post))
     return ServingRanker(
         rows=jnp.concatenate(rows),
         around=parameters.around,
         shared=parameters.bias_candidate,
+        user_counts=None if counts is None else folded_counts(counts.user),
+        shared_counts=None if counts is None else folded_counts(counts.shared),
         blocks=tuple(fold(block) for block in parameters.blocks),
         outputs=parameters.norm[:, None] * parameters.outputs,
         bias_outputs=parameters.bias_outputs,
@@ -86,16 +103,21 @@ def encode(
     `rows` int32[S, 8] are the entity rows with their offsets.
     """
     tokens = around_tokens(ranker.around, ranker.rows[rows].sum(axis=1), features)
+    request = jnp.asarray(features.request)
+    shared = ranker.shared + ranker.around.surface[request[0]]
+    if ranker.user_counts is not None and ranker.shared_counts is not None:
+        tokens = with_user_counts(tokens, ranker.user_counts, request)
+        shared += ranker.shared_counts[request[2:] + count_offsets(VIEWER_COUNTS)].sum(axis=0)
     mask, positions = mask_and_positions(jnp.asarray(features.valid), config.history_max)
     layers, _ = encode_context(ranker.blocks, tokens, mask, positions, config.heads)
-    return layers, ranker.shared + ranker.around.surface[features.request[0]]
+    return layers, shared
 
 
 @partial(jax.jit, static_argnames="config")
 def score(
     ranker: ServingRanker, layers: list[ContextLayer], shared: Array, rows: Array, config: PhoenixConfig
 ) -> Array:
-    """Return the 19 outputs [C, 19] of candidates given by ten rows each, int32[C, 10] with offsets."""
+    """Return the 19 outputs [C, 19] of candidates given by their rows, int32[C, 10 or more] with offsets."""
     x = ranker.rows.at[rows].get(mode="promise_in_bounds").sum(axis=1) + shared
     x = score_candidates(ranker.blocks, layers, x, config.heads)
     logits = inverse_rms(x) * (x @ ranker.outputs) + ranker.bias_outputs

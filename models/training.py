@@ -194,7 +194,7 @@ def step_inputs(
     entity = own.entity.reshape(-1, own.entity.shape[-1])
     hidden = rng.random(len(batch.viewer)) < training.identity_dropout
     lent, lent_weight = _lent_negatives(batch, training, rng)
-    situation = own.situation.reshape(-1, 2)[lent]
+    situation = own.situation.reshape(-1, own.situation.shape[-1])[lent]
     situation[..., 1] &= 2  # whether the borrowing viewer follows the author is not known: say no; video stays
     candidates = CandidateFeatures(
         np.concatenate([own.entity, entity[lent]], axis=1),

@@ -7,6 +7,7 @@ import pytest
 from models.config import DEMO, PhoenixConfig
 from models.inputs import Candidates, Context, History
 from models.phoenix import Phoenix
+from schemas.actions import COUNTS, VIEWER_COUNTS
 
 AT_MS = 1_767_225_600_000
 
@@ -21,6 +22,7 @@ def random_posts(n: int, seed: int) -> Candidates:
         AT_MS - rng.integers(0, 400_000_000, n),
         rng.random(n) < 0.3,
         rng.random(n) < 0.3,
+        rng.integers(0, 2 ** rng.integers(1, 12, (n, COUNTS)), dtype=np.uint32),
     )
 
 
@@ -37,7 +39,7 @@ def random_context(n: int, seed: int) -> Context:
         rng.integers(0, 16, n, dtype=np.uint8),
         np.sort(AT_MS - rng.integers(0, 400_000_000, n)),
     )
-    return Context(int(rng.integers(1, 2**63)), history, AT_MS, 1)
+    return Context(int(rng.integers(1, 2**63)), history, AT_MS, 1, rng.integers(0, 300, VIEWER_COUNTS, dtype=np.uint32))
 
 
 def shaken(phoenix: Phoenix, seed: int = 0) -> Phoenix:
@@ -66,6 +68,7 @@ def small_config() -> PhoenixConfig:
         post_buckets=128,
         author_buckets=128,
         term_buckets=128,
+        counts=True,
     )
 
 

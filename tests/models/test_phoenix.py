@@ -52,7 +52,7 @@ def test_a_viewer_of_any_history_is_ranked_for(small: Phoenix, length: int) -> N
 def test_a_longer_history_than_the_model_holds_loses_its_oldest(small: Phoenix) -> None:
     long = random_context(50, 4)
     newest = History(*(getattr(long.history, name)[-32:] for name in History.__slots__))
-    short = Context(long.key, newest, long.at_ms, long.surface)
+    short = Context(long.key, newest, long.at_ms, long.surface, long.counts)
     posts = random_posts(20, 3)
     assert small.rank(long, posts).tobytes() == small.rank(short, posts).tobytes()
 
