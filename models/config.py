@@ -29,7 +29,8 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     up to it, and the newest is the viewer's vector. One pass then learns from every action of a history, where the
     mean over a history seen from both sides learns from one (models/sequences.py).
 
-    With `counts` the ranker reads how often a post was shown and acted on, and how often its viewer was and did.
+    With `counts` the ranker reads how often a post was shown and acted on, and how often its viewer was and did; with
+    `co_likers` how close those who acted on it are to the viewer, and how fresh that is.
     """
 
     width: Width = 128
@@ -48,6 +49,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     retrieval_post_ids: bool = True
     retrieval_causal: bool = False
     counts: bool = False
+    co_likers: bool = False
 
     def __post_init__(self) -> None:
         for name, width, heads in (
@@ -65,7 +67,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
         What is switched off isn't mentioned: models from before there was such a thing keep their version.
         """
         stated: dict[str, object] = msgspec.to_builtins(self)
-        for name in ("retrieval_causal", "counts"):
+        for name in ("retrieval_causal", "counts", "co_likers"):
             if not stated[name]:
                 del stated[name]
         return stated

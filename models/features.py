@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
-from models.inputs import F32, I64, U32, U64, Bools, Candidates, Context, ExampleBatch, History
+from models.inputs import F32, I64, U32, U64, Bools, Candidates, Context, ExampleBatch, History, untouched
 from schemas.actions import COUNTS, VIEWER_COUNTS
 
 I32 = NDArray[np.int32]
@@ -57,7 +57,7 @@ class CandidateFeatures(NamedTuple):
     """The rows of candidates: `entity` [C, 8] as in a history slot, `situation` [C, 2] = post age, flags.
 
     Flags are followed + 2 x video, 0 to 3. Where the configuration has counts, the rows of the post's follow in
-    `situation` [C, 2 + COUNTS].
+    `situation` [C, 2 + COUNTS], and where it has co-likers, the rows of what they say after those.
     """
 
     entity: I32
@@ -114,17 +114,23 @@ def _bucket(values: F32, first: int) -> I32:
     return buckets
 
 
+def co_liked_rows(co_liked: U32) -> I32:
+    """Return the buckets int32[..., CO_LIKED] of what co-likers say, u32[..., CO_LIKED]."""
+    return _bucket(co_liked.astype(np.float32) + 1, _FIRST_COUNT)
+
+
 def _request_rows(surface: NDArray[np.uint8] | int, at_ms: I64 | np.int64, counts: U32, config: PhoenixConfig) -> I32:
     rows = np.stack([np.asarray(surface, np.int32), hour_rows(at_ms)], axis=-1)
     return np.concatenate([rows, viewer_count_rows(counts)], axis=-1) if config.counts else rows
 
 
-def _candidate_situation(ages: I32, flags: I32, counts: U32, config: PhoenixConfig) -> I32:
-    rows = np.stack([ages, flags], axis=-1)
-    if not config.counts:
-        return rows
-    known = counts if counts.size else np.zeros((*ages.shape, COUNTS), np.uint32)
-    return np.concatenate([rows, count_rows(known)], axis=-1)
+def _candidate_situation(ages: I32, flags: I32, counts: U32, co_liked: U32, config: PhoenixConfig) -> I32:
+    rows = [np.stack([ages, flags], axis=-1)]
+    if config.counts:
+        rows.append(count_rows(counts if counts.size else np.zeros((*ages.shape, COUNTS), np.uint32)))
+    if config.co_likers:
+        rows.append(co_liked_rows(co_liked if co_liked.size else untouched(*ages.shape)))
+    return np.concatenate(rows, axis=-1)
 
 
 def context_features(context: Context, slots: int, config: PhoenixConfig) -> ContextFeatures:
@@ -191,7 +197,7 @@ def candidate_features(candidates: Candidates, at_ms: int, config: PhoenixConfig
     ages = post_age_rows(candidates.created_ms, np.int64(at_ms))
     return CandidateFeatures(
         entity_rows(candidates.post, candidates.author, candidates.terms, config),
-        _candidate_situation(ages, flags, candidates.counts, config),
+        _candidate_situation(ages, flags, candidates.counts, candidates.co_liked, config),
     )
 
 
@@ -224,6 +230,6 @@ def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextF
     flags = batch.followed.astype(np.int32) + 2 * batch.has_video.astype(np.int32)
     candidates = CandidateFeatures(
         entity_rows(batch.post, batch.author, batch.terms, config),
-        _candidate_situation(post_age_rows(batch.created_ms, at_ms), flags, batch.counts, config),
+        _candidate_situation(post_age_rows(batch.created_ms, at_ms), flags, batch.counts, batch.co_liked, config),
     )
     return context, candidates

@@ -13,6 +13,11 @@ from schemas.actions import COUNTS, VIEWER_COUNTS
 
 TERMS: Final = 4  # content terms of a post; as many as keep "topic + three telling words"
 TERM_VALUES: Final = 2**16
+# What co-likers say of a post to a viewer: how many posts those who acted on it have in common with the viewer, all in
+# all; eighths of an action by the hour and by the half day, as rates that fade; seconds since the last action.
+CO_LIKED_NAMES: Final = ("affinity", "rate_hour", "rate_day", "idle_s")
+CO_LIKED: Final = len(CO_LIKED_NAMES)
+IDLE_UNKNOWN_S: Final = 2**31 - 1
 
 U8 = NDArray[np.uint8]
 U16 = NDArray[np.uint16]
@@ -78,6 +83,18 @@ def no_counts() -> U32:
     return np.zeros((0, COUNTS), np.uint32)
 
 
+def no_co_liked() -> U32:
+    """Return what co-likers say of no post at all, u32[0, CO_LIKED]: stands for posts that nobody ever acted on."""
+    return np.zeros((0, CO_LIKED), np.uint32)
+
+
+def untouched(*shape: int) -> U32:
+    """Return what co-likers say of posts that nobody ever acted on, u32[*shape, CO_LIKED]."""
+    out = np.zeros((*shape, CO_LIKED), np.uint32)
+    out[..., -1] = IDLE_UNKNOWN_S
+    return out
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """Who asks, when (`at_ms`), where (`surface`, 0 to 15), and what the viewer did before.
@@ -99,7 +116,8 @@ class Candidates:
 
     `post` u64[C], `author` u64[C], `terms` u16[C, 4], `created_ms` i64[C] (0 unknown), `followed` bool[C] (the viewer
     follows the author), `has_video` bool[C], `counts` u32[C, COUNTS] (how often shown and acted on by anybody before
-    the request, by schemas.actions.COUNT_NAMES; no rows at all where nothing was counted).
+    the request, by schemas.actions.COUNT_NAMES; no rows at all where nothing was counted), `co_liked` u32[C, CO_LIKED]
+    (what co-likers say of them, by CO_LIKED_NAMES; no rows at all where nobody asked them).
     """
 
     post: U64
@@ -109,6 +127,7 @@ class Candidates:
     followed: Bools
     has_video: Bools
     counts: U32 = field(default_factory=no_counts)
+    co_liked: U32 = field(default_factory=no_co_liked)
 
     def __len__(self) -> int:
         return len(self.post)
@@ -123,6 +142,7 @@ class Candidates:
             self.followed[rows],
             self.has_video[rows],
             self.counts[rows] if len(self.counts) else self.counts,
+            self.co_liked[rows] if len(self.co_liked) else self.co_liked,
         )
 
 
@@ -134,8 +154,8 @@ class ExampleBatch:
     i64[B] of them real; candidate columns as Candidates with shape [B, M], of which `valid` bool[B, M] are real;
     labels `label_actions` u32[B, M] and `label_dwell_s` f32[B, M]. `shown` bool[B, M] marks real impressions, where
     an absent action is a true negative; a valid row that was not shown is a sampled post.
-    `viewer_counts` u32[B, VIEWER_COUNTS] and `counts` u32[B, M, COUNTS] are as of `at_ms`, no rows where nothing was
-    counted.
+    `viewer_counts` u32[B, VIEWER_COUNTS], `counts` u32[B, M, COUNTS] and `co_liked` u32[B, M, CO_LIKED] are as of
+    `at_ms`, no rows where nothing was counted.
     Every batch of one training run has the same B, S and M: the step is compiled once.
     """
 
@@ -162,6 +182,7 @@ class ExampleBatch:
     valid: Bools
     viewer_counts: U32 = field(default_factory=lambda: np.zeros((0, VIEWER_COUNTS), np.uint32))
     counts: U32 = field(default_factory=lambda: np.zeros((0, 0, COUNTS), np.uint32))
+    co_liked: U32 = field(default_factory=lambda: np.zeros((0, 0, CO_LIKED), np.uint32))
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -194,4 +215,5 @@ class ExampleBatch:
             self.followed[example],
             self.has_video[example],
             self.counts[example] if len(self.counts) else no_counts(),
+            self.co_liked[example] if len(self.co_liked) else no_co_liked(),
         )

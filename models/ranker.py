@@ -17,6 +17,7 @@ from jax import Array
 
 from models.config import VECTOR, PhoenixConfig
 from models.features import COUNT_BUCKETS, HISTORY_AGES, HOURS, POST_AGES, CandidateFeatures, ContextFeatures
+from models.inputs import CO_LIKED
 from models.transformer import (
     Block,
     encode_context,
@@ -93,6 +94,7 @@ class RankerParameters(NamedTuple):
     outputs: Array  # [D, OUTPUT_COLUMNS]
     bias_outputs: Array  # [OUTPUT_COLUMNS]
     counts: CountTables | None = None  # where the configuration has them
+    co_likers: CountRows | None = None  # what co-likers say of a post, where the configuration asks them
 
 
 def init_entities(rng: np.random.Generator, config: PhoenixConfig, width: int) -> Entities:
@@ -146,14 +148,17 @@ def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParame
         outputs=normal(rng, width, OUTPUT_COLUMNS) * 0.1 * width**-0.5,
         bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
         counts=_init_counts(width) if config.counts else None,
+        co_likers=_init_count_rows(CO_LIKED, width) if config.co_likers else None,
     )
 
 
 def _init_counts(width: int) -> CountTables:
-    def rows(count: int) -> CountRows:
-        return CountRows(jnp.zeros((count, COUNT_BUCKETS, width)), jnp.zeros((count, width)))
+    post, user, shared = (_init_count_rows(count, width) for count in (COUNTS, VIEWER_COUNTS, VIEWER_COUNTS))
+    return CountTables(post, user, shared)
 
-    return CountTables(rows(COUNTS), rows(VIEWER_COUNTS), rows(VIEWER_COUNTS))
+
+def _init_count_rows(count: int, width: int) -> CountRows:
+    return CountRows(jnp.zeros((count, COUNT_BUCKETS, width)), jnp.zeros((count, width)))
 
 
 def folded_counts(rows: CountRows) -> Array:
@@ -252,8 +257,11 @@ def example_tokens(
     x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
     x += parameters.post_age[candidates.situation[:, 0]] + parameters.flags[candidates.situation[:, 1]]
     x += candidate_around(parameters, request)
+    told = jnp.asarray(candidates.situation[:, 2:])
     if counts is not None:
-        x += folded_counts(counts.post)[candidates.situation[:, 2:] + count_offsets(COUNTS)].sum(axis=1)
+        x += folded_counts(counts.post)[told[:, :COUNTS] + count_offsets(COUNTS)].sum(axis=1)
+    if parameters.co_likers is not None:
+        x += folded_counts(parameters.co_likers)[told[:, -CO_LIKED:] + count_offsets(CO_LIKED)].sum(axis=1)
     return tokens, x
 
 

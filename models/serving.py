@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
 from models.features import COUNT_BUCKETS, DWELL_SCALE_S, POST_AGES, ContextFeatures
-from models.inputs import TERMS
+from models.inputs import CO_LIKED, TERMS
 from models.ranker import (
     FLAGS,
     Around,
@@ -55,14 +55,14 @@ class ServingRanker(NamedTuple):
 
 
 def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
-    """Return where each row of a candidate starts in `ServingRanker.rows`, int32[10], [10 + COUNTS] with counts.
+    """Return where each row of a candidate starts in `ServingRanker.rows`, int32[10] and one each for what is told.
 
     The first eight are entity rows.
     """
     sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets] * TERMS + [POST_AGES]
-    if config.counts:
-        sizes += [FLAGS] + [COUNT_BUCKETS] * (COUNTS - 1)
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    told = COUNTS * config.counts + CO_LIKED * config.co_likers
+    sizes += [FLAGS] + [COUNT_BUCKETS] * told
+    return np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int32)
 
 
 @partial(jax.jit, static_argnames="config")
@@ -82,6 +82,8 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
     counts = parameters.counts
     if counts is not None:
         rows.append(folded_counts(counts.post))
+    if parameters.co_likers is not None:
+        rows.append(folded_counts(parameters.co_likers))
     return ServingRanker(
         rows=jnp.concatenate(rows),
         around=parameters.around,

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from models.config import DEMO, PhoenixConfig
-from models.inputs import Candidates, Context, History
+from models.inputs import CO_LIKED, Candidates, Context, History
 from models.phoenix import Phoenix
 from schemas.actions import COUNTS, VIEWER_COUNTS
 
@@ -23,6 +23,7 @@ def random_posts(n: int, seed: int) -> Candidates:
         rng.random(n) < 0.3,
         rng.random(n) < 0.3,
         rng.integers(0, 2 ** rng.integers(1, 12, (n, COUNTS)), dtype=np.uint32),
+        rng.integers(0, 2 ** rng.integers(1, 31, (n, CO_LIKED)), dtype=np.uint32),
     )
 
 
@@ -69,6 +70,7 @@ def small_config() -> PhoenixConfig:
         author_buckets=128,
         term_buckets=128,
         counts=True,
+        co_likers=True,
     )
 
 
