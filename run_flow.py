@@ -27,7 +27,7 @@ app = typer.Typer(
 @app.command()
 def simulate(
     out: Annotated[Path, typer.Argument(help="the log to write; its truth goes beside it")],
-    preset: Annotated[str, typer.Option(help="demo, small or large")] = "demo",
+    preset: Annotated[str, typer.Option(help="demo, small, large or before-demo")] = "demo",
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", help="one parameter of the world, as people=1000; may be repeated"),

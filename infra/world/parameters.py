@@ -2,6 +2,7 @@
 
 from typing import Annotated, Final
 
+import msgspec
 from msgspec import Meta, Struct
 
 HOUR_MS: Final = 3_600_000
@@ -36,11 +37,33 @@ class WorldParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     nsfw_people_share: Share = 0.02
     subscriber_people_share: Share = 0.05
     focus: Share = 0.5  # how much of a session's attention its topic of the hour takes
+    # People who open no feed before this day; a world that ends earlier never sees them read.
+    new_readers_share: Share = 0.0
+    new_readers_from_day: Annotated[float, Meta(ge=0)] = 0.0
+
+    def before(self, days: float) -> "WorldParameters":
+        """Return the world that the same people lived in for so many days before this one began."""
+        return msgspec.structs.replace(
+            self,
+            days=days,
+            start_ms=self.start_ms - round(days * DAY_MS),
+            requests_from_day=days,
+            new_readers_from_day=days,
+        )
 
 
+# A week, so that a viewer's history fills; feeds are asked for on its last afternoon, and some read for the first time.
+_DEMO: Final = WorldParameters(
+    days=7.0,
+    sessions_per_person_day=2.0,
+    requests_from_day=6.5,
+    new_readers_share=0.1,
+    new_readers_from_day=6.0,
+)
 PRESETS: Final[dict[str, WorldParameters]] = {
-    # A week, so that a model of it has something to learn from; feeds are asked for on its last afternoon.
-    "demo": WorldParameters(days=7.0, sessions_per_person_day=2.0, requests_from_day=6.5),
+    "demo": _DEMO,
     "small": WorldParameters(people=40, days=1.0, follows_per_person=8.0),
     "large": WorldParameters(people=5_000, days=7.0, follows_per_person=60.0),
+    # Four weeks of the demo's people, for its model to learn from: nothing of the demo itself is in them.
+    "before-demo": _DEMO.before(days=28.0),
 }

@@ -36,6 +36,7 @@ class People(Struct, frozen=True):
     spam: Bools  # [P]
     nsfw: Bools  # [P]
     has_subscribers: Bools  # [P]
+    new_reader: Bools  # [P] opens no feed before parameters.new_readers_from_day
     follows: list[npt.NDArray[np.int64]]  # [P] arrays of people, ascending
 
 
@@ -66,6 +67,8 @@ def make_people(parameters: WorldParameters, rng: np.random.Generator) -> People
         nsfw=~spam & (rng.random(count) < parameters.nsfw_people_share),
         has_subscribers=~spam & (rng.random(count) < parameters.subscriber_people_share),
         follows=_follows(parameters, tastes, writes, post_rate, spam, rng),
+        # Drawn last, so that the people are the same however many of them are new.
+        new_reader=rng.random(count) < parameters.new_readers_share,
     )
 
 

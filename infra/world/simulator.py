@@ -118,6 +118,8 @@ class _Sessions:
         rates = people.session_rate * parameters.sessions_per_person_day * parameters.days
         who = np.repeat(np.arange(parameters.people), when.poisson(rates))
         times = draw_times(people.time_zone_h[who], parameters.start_ms, parameters.days, when)
+        comes = ~people.new_reader[who] | (times >= parameters.start_ms + parameters.new_readers_from_day * DAY_MS)
+        who, times = who[comes], times[comes]
         self._starts = sorted(zip(times.tolist(), who.tolist(), strict=True), reverse=True)
         # Requests still to come: time, an order for ties, person, session and how many requests it has had.
         self._later: list[tuple[int, int, int, int, int]] = []

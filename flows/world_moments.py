@@ -1,0 +1,129 @@
+"""Requests of a simulated world with all that a feed may show then, and what each of these posts is truly worth."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from flows.intake import Intake
+from infra.logs.reader import LogReader
+from infra.polls import polls_of
+from infra.world.worth import NOBODY, Worth
+from models.phoenix import Phoenix
+from operators.decode import Ownership
+from operators.parameters import Parameters
+from operators.pipeline.candidates import RETRIEVAL, CandidateTable
+from operators.pipeline.filters import PRE_SCORING
+from operators.pipeline.runner import Accounting, run_filters
+from operators.pipeline.selection import conversation_of, visibility
+from operators.pipeline.sources import gather, hydrate
+from operators.posts.live import LivePosts
+from operators.state import MemoryState, live_posts
+from operators.viewers.query import Query
+from schemas.actions import ACTIONS
+
+# A feed is judged by its first screenful.
+TOP: Final = 10
+
+Floats = npt.NDArray[np.float64]
+Order = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Beliefs:
+    """True probabilities [n, 19] of the posts a feed may show, by what one knows of the world."""
+
+    everything: Floats
+    tastes: Floats  # not what the session is about before it has shown it
+    authors: Floats  # all but how good a post is: its author's mean in its place
+    tastes_and_authors: Floats  # neither
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A request and the n posts that a feed may show then: `table` holds them all, `found` those the sources bring."""
+
+    query: Query
+    table: CandidateTable
+    found: npt.NDArray[np.bool_]
+    beliefs: Beliefs
+
+    @property
+    def worth(self) -> Floats:
+        """What each post is worth to the viewer: the weighted sum of its true probabilities, float64[n]."""
+        return weigh(self.beliefs.everything, self.query.parameters)
+
+    def first(self, scores: Floats) -> Order:
+        """Return the first posts of a feed in the order of some scores: one of each conversation, ties by newest."""
+        order = np.lexsort((-self.table.created_ms, -scores))
+        conversations = conversation_of(self.table)[order[: 20 * TOP]]
+        places = np.sort(np.unique(conversations, return_index=True)[1])
+        return order[places[:TOP]]
+
+
+def weigh(probabilities: npt.NDArray[np.floating], parameters: Parameters) -> Floats:
+    """Return the weighted sums of probabilities [n, 19], with the published weights (x-algorithm.md 1.5)."""
+    return np.asarray(probabilities, np.float64) @ weights_of(parameters)
+
+
+def weights_of(parameters: Parameters) -> Floats:
+    """Return the weight of each action, float64[19]."""
+    return np.array([getattr(parameters.weights, name) for name in ACTIONS])
+
+
+def moments(
+    log: Path, worth: Worth, parameters: Parameters, phoenix: Phoenix, from_ms: int, until_ms: int = 2**62
+) -> Iterator[Moment]:
+    """Yield the requests of a log in a span of time, each with the state as it is then.
+
+    What a feed may show is every live post that passes the filters of the pipeline and is visible. Nothing is served:
+    all recommenders choose from the same posts.
+    """
+    intake = Intake(MemoryState(parameters, live_posts(parameters, phoenix)), parameters, Ownership(), from_ms)
+    for raw in polls_of(LogReader(log)):
+        for poll in intake.update_posts(intake.decode(raw)):
+            for query in intake.update_viewers(poll):
+                if query.at_ms >= until_ms:
+                    return
+                moment = _moment(query, intake.state.posts, worth, phoenix)
+                if moment is not None:
+                    yield moment
+
+
+def _moment(query: Query, posts: LivePosts, worth: Worth, phoenix: Phoenix) -> Moment | None:
+    person = worth.person(query.context.key)
+    if person == NOBODY:
+        return None
+    table = _eligible(query, posts)
+    rows = worth.posts(table.rank_post)
+    table, rows = table.take(rows != NOBODY), rows[rows != NOBODY]
+    if len(rows) < TOP:
+        return None
+    brought = gather(query, posts, phoenix, Accounting(explain=False))
+    rows = worth.truth.posts["original"][rows].astype(np.int64)
+    known, likely = worth.focus(person, query.at_ms)
+    quality = worth.truth.posts["quality"][rows]
+    # An author's posts vary around a mean of his own.
+    mean = worth.truth.quality[worth.truth.posts["author"][rows]]
+    followed = table.rank_author_followed
+    beliefs = Beliefs(
+        everything=worth.probabilities(person, rows, followed, known, quality),
+        tastes=worth.probabilities(person, rows, followed, likely, quality),
+        authors=worth.probabilities(person, rows, followed, known, mean),
+        tastes_and_authors=worth.probabilities(person, rows, followed, likely, mean),
+    )
+    return Moment(query, table, np.isin(table.original, brought.original), beliefs)
+
+
+def _eligible(query: Query, posts: LivePosts) -> CandidateTable:
+    """Return all live posts that pass the filters, originals before reposts of them."""
+    rows = np.arange(posts.table.base, posts.table.end)
+    rows = rows[posts.table.visible(rows, query.at_ms)]
+    table = hydrate(query, posts, rows, np.full(len(rows), RETRIEVAL, np.uint8))
+    table = table.take(np.argsort(table.is_repost, kind="stable"))
+    asked = replace(query, degraded=[])
+    table, _ = run_filters(PRE_SCORING, asked, table, Accounting(explain=False))
+    return table.take(visibility(table, np.zeros(len(table))))
