@@ -15,7 +15,7 @@ from operators.state import State
 from operators.viewers.query import Query, Request
 from schemas.codec import Refused
 from schemas.events import PostCreated
-from schemas.ids import key_of
+from schemas.ids import key_of, partition_of
 from schemas.polls import RawPoll
 
 # The raw post events of one poll, with the job's clock when they were taken in.
@@ -30,6 +30,9 @@ class Intake:
     those for which `answered` knows the posts of a feed have been answered by a process before this one. Where there is
     a `journal`, raw post events go there as they are taken in, with the clock of the moment. `polls`, `events` and
     `dead_letters` count what has come through.
+
+    With `counts_events` it counts what is done with posts and what was shown, of all viewers; on Kafka, where an
+    instance reads its own viewers' engagements alone, another flow counts and tells (flows/post_counts.py).
     """
 
     def __init__(
@@ -40,6 +43,7 @@ class Intake:
         answer_from_ms: int = 0,
         answered: Callable[[Request], Keys | None] | None = None,
         journal: list[TakenIn] | None = None,
+        counts_events: bool = True,
     ) -> None:
         self.state = state
         self.parameters = parameters
@@ -47,6 +51,7 @@ class Intake:
         self.answer_from_ms = answer_from_ms
         self._answered = answered
         self.journal = journal
+        self._counts_events = counts_events
         self.polls = 0
         self.events = 0
         self.dead_letters = 0
@@ -84,6 +89,9 @@ class Intake:
             known = poll.actions.author
             poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
             self._pass_over_actions(poll)
+        if self._counts_events and (poll.everyones is not None or poll.served):
+            posts.counting.take(poll.everyones, poll.served)
+            posts.forget_counts()
         return [poll]
 
     def _delete_user(self, key: int) -> None:
@@ -109,6 +117,10 @@ class Intake:
             for change in poll.graph
             if key_of(change[0].viewer) not in deleted and key_of(getattr(change[0], "author", 0)) not in deleted
         ]
+        poll.served = [one for one in poll.served if key_of(one.viewer) not in deleted]
+        if poll.everyones is not None:
+            gone = deleted.hold(poll.everyones.slot.view(np.uint64))
+            poll.everyones = poll.everyones.take(np.flatnonzero(~gone)) if gone.any() else poll.everyones
         requests, poll.requests = poll.requests, []
         for request in requests:
             if request.viewer not in deleted:
@@ -146,7 +158,10 @@ class Intake:
         requests = [request for request in poll.requests if request.event.at >= self.answer_from_ms]
         if self._answered is not None:
             requests = [request for request in requests if not self._remembered(request, self._answered(request))]
-        return self.state.viewers.apply(poll.actions, poll.action_partitions, poll.graph, requests)
+        owns, count = self.ownership.owns, self.ownership.partitions
+        served = [(one, partition_of(key_of(one.viewer), count)) for one in poll.served] if self._counts_events else []
+        own = [(one, partition) for one, partition in served if owns(partition)]
+        return self.state.viewers.apply(poll.actions, poll.action_partitions, poll.graph, requests, own)
 
     def _remembered(self, request: Request, posts: Keys | None) -> bool:
         """Take what an answered request leaves behind, and return whether it is one; `posts` are those of its feed."""

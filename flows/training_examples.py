@@ -8,22 +8,23 @@ them.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from flows.intake import Intake
+from flows.past_counts import CountsThen, Noted, Past, Traced
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, SERVED_MARK, polls_of
 from models.inputs import TERMS, Candidates, Context, ExampleBatch
 from operators.decode import Poll
 from operators.keys import keys_of
 from operators.pipeline.candidates import RETRIEVAL
-from operators.pipeline.sources import hydrate
+from operators.pipeline.sources import counts_shown, hydrate
 from operators.viewers.query import Origin, Query, Request
-from schemas.actions import DWELL_TIME
+from schemas.actions import COUNTS, DWELL_TIME
 from schemas.events import FeedRequest, Served
 from schemas.ids import key_of
 
@@ -40,6 +41,7 @@ class Open:
     query: Query
     shown: bool
     posts: list[int]
+    counts: CountsThen
     actions: dict[int, int] = field(default_factory=dict)
     dwell_s: dict[int, float] = field(default_factory=dict)
 
@@ -66,18 +68,23 @@ class ExampleBuilder:
         self._recent: deque[int] = deque(maxlen=RECENT_POSTS)
         self._rng = np.random.default_rng(seed)
         self._served_seen = False
+        self._past: Past | None = Past(intake.state.posts.counts)
 
     def take(self, poll: Poll) -> Iterator[Example]:
         """Take a poll that ends with a request or with what was served; yield the examples it closes."""
         intake = self._intake
+        # What was served with this poll is not known yet when the example of it opens.
+        served, poll.served = poll.served, []
         for updated in intake.update_posts(poll):
             self._label(updated)
             for query in intake.update_viewers(updated):
                 if not self._served_seen:
                     self._start(query, posts=None)
-        for served in poll.served:
-            self._served_seen = True
-            self._start_served(served)
+        for one in served:
+            self._start_served(one)
+        if served:
+            for shown in intake.update_posts(Poll(served=served)):
+                intake.update_viewers(shown)
         yield from self.close(intake.clock_ms - WINDOW_MS)
 
     def close(self, before_ms: int) -> Iterator[Example]:
@@ -91,8 +98,23 @@ class ExampleBuilder:
             example = self._finish(one)
             if example is not None:
                 yield example
+        self._forget_past()
+
+    def _forget_past(self) -> None:
+        """Follow the counts' past only as far back as an example that still needs it."""
+        if self._past is None:
+            return
+        oldest = next((one.counts for one in self._in_order if isinstance(one.counts, Traced)), None)
+        if oldest is not None:
+            self._past.forget(oldest.mark)
+        elif self._served_seen:
+            self._past.stop()
+            self._past = None
+        else:
+            self._past.forget(self._past.mark())
 
     def _start_served(self, served: Served) -> None:
+        self._served_seen = True
         intake, viewer = self._intake, key_of(served.viewer)
         event = FeedRequest(at=served.at, request=served.request, viewer=served.viewer, surface=served.surface)
         request = Request(event, viewer, intake.parameters, Origin("served", 0, 0), 0.0)
@@ -100,7 +122,14 @@ class ExampleBuilder:
         self._start(query, keys_of(served.posts).tolist())
 
     def _start(self, query: Query, posts: list[int] | None) -> None:
-        one = Open(query, posts is not None, (posts or [])[: self._posts_max])
+        shown = (posts or [])[: self._posts_max]
+        # What a feed showed is known now; without one, what is acted on or sampled later is looked up in the past.
+        counts: CountsThen = (
+            Noted(self._intake.state.posts, np.array(shown, np.uint64))
+            if self._past is None or posts is not None
+            else Traced(self._past)
+        )
+        one = Open(query, posts is not None, shown, counts)
         self._open.setdefault(query.context.key, []).append(one)
         self._in_order.append(one)
 
@@ -152,9 +181,10 @@ class ExampleBuilder:
             return None
         table = hydrate(one.query, live, rows, np.full(len(rows), RETRIEVAL, np.uint8))
         keys = table.post.tolist()
+        counts = counts_shown(one.counts.kinds, table.post, table.rank_post)
         return Example(
             context=one.query.context,
-            posts=table.rank_columns(),
+            posts=replace(table.rank_columns(), counts=counts),
             actions=np.array([one.actions.get(key, 0) for key in keys], np.uint32),
             dwell_s=np.array([one.dwell_s.get(key, 0.0) for key in keys], np.float32),
             shown=one.shown,
@@ -235,4 +265,6 @@ def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
         label_dwell_s=posts(lambda one: one.dwell_s, np.float32),
         shown=valid & np.array([one.shown for one in of])[:, None],
         valid=valid,
+        viewer_counts=np.stack([one.context.counts for one in of]),
+        counts=posts(lambda one: one.posts.counts, np.uint32, COUNTS),
     )

@@ -77,14 +77,16 @@ class Poll:
     """A decoded poll.
 
     `action_places` and `post_places` say where in the poll its actions and post events stood, `action_partitions` the
-    partitions of their viewers, `post_origins` where post events came from; `served` is what a recorded log says was
-    shown, which training reads and a feed does not; `deleted_users` are those of all instances;
+    partitions of their viewers, `post_origins` where post events came from; `everyones` are the actions of all
+    viewers, whoever owns them, and `served` what a recorded log says was shown to all; `deleted_users` are those of all
+    instances;
     `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
     post_origins: list[Origin] = field(default_factory=list)
     actions: Actions | None = None
+    everyones: Actions | None = None
     action_places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     action_partitions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     post_places: list[int] = field(default_factory=list)
@@ -147,7 +149,7 @@ def _take_engagements(poll: Poll, decoded: list[Event | Refused], raw: RawPoll, 
         return
     poll.events = len(engagements)
     places = np.array([place for place, event in enumerate(decoded) if type(event) is Engagement], np.int64)
-    actions = _columns(engagements)
+    actions = poll.everyones = _columns(engagements)
     if raw.keys is None:
         partitions = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
     else:

@@ -80,11 +80,15 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
 
 
 class PostCounts(Struct, tag_field="kind", tag="post_counts", frozen=True):
-    """How often a post was acted on so far, by action; `at` is its latest action (topic post-counts, key post)."""
+    """How often a post was acted on so far, by action, and `shown` in feeds (topic post-counts, key post).
+
+    `at` is the time of the latest action or feed.
+    """
 
     at: TimeMs
     post: Id
     counts: dict[Action, int]
+    shown: int = 0
 
 
 class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True, omit_defaults=True):

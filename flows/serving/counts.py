@@ -14,8 +14,6 @@ from schemas.ids import key_of
 log = get_log("counts")
 
 COUNTS: Final = "post-counts"
-# Counts of posts that are gone are looked for when there are so many more than live posts.
-SPARE_COUNTS: Final = 10_000
 _decoder: Final = msgspec.json.Decoder(PostCounts)
 
 
@@ -26,7 +24,6 @@ class Counts:
         starts = {(COUNTS, partition): OFFSET_BEGINNING for partition in range(partitions)}
         self._lane = Lane(connection, starts, lost="earliest")
         self._posts = posts
-        self._sweep_at = SPARE_COUNTS
 
     def take(self) -> None:
         """Take in what has come."""
@@ -36,12 +33,9 @@ class Counts:
                 told.append(_decoder.decode(message.value() or b""))
             except msgspec.MsgspecError as error:
                 log.warning("not_counts", partition=message.partition(), offset=message.offset(), reason=str(error))
-        table = self._posts.counts
         if told:
-            table.put(told)
-        if len(table) > self._sweep_at:
-            table.keep(self._posts.table.rows_of(table.keys()) >= 0)
-            self._sweep_at = 2 * len(table) + SPARE_COUNTS
+            self._posts.counts.put(told)
+            self._posts.forget_counts()
 
     def shown(self, feed: Feed) -> Feed:
         """Return a feed with the counts of its posts."""

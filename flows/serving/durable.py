@@ -81,7 +81,7 @@ class DurableState:
             one: read_deleted(store) for one, store in self.stores.items()
         }
         self.deleted = DeletedUsers(key for told in self._told.values() for key in told)
-        self.viewers = Viewers(parameters, records=self, deleted=self.deleted)
+        self.viewers = Viewers(parameters, records=self, deleted=self.deleted, own_feeds_count=True)
         self.posts: LivePosts = live_posts(parameters, phoenix)
         self.viewer_positions = {one: Positions.decoded(store.meta) for one, store in self.stores.items()}
         self.posts_positions = Positions.decoded(self.posts_store.meta)

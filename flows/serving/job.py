@@ -97,7 +97,14 @@ class Job:
         self._counts = Counts(what.connection, topics[COUNTS], state.posts)
         self._answers = Answers(self._outbox, self._earlier, self._counts, metrics, tracing, ownership.owns)
         self._journal: list[TakenIn] = []
-        self.intake = Intake(state, what.parameters, ownership, answered=self._answers.answered, journal=self._journal)
+        self.intake = Intake(
+            state,
+            what.parameters,
+            ownership,
+            answered=self._answers.answered,
+            journal=self._journal,
+            counts_events=False,
+        )
         self.intake.clock_ms = state.posts_positions.clock_ms
         self._ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
         self._flow = ForYou(self.intake, phoenix, self._ranker)

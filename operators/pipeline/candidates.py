@@ -18,7 +18,8 @@ THUNDER, RETRIEVAL, SIMCLUSTERS = range(len(SOURCES))
 class CandidateTable:
     """Candidates in order, n rows; a key of 0 means "none".
 
-    `rank_*` is what the ranker is asked about: for a repost the original post and its author (x-algorithm.md 1.3).
+    `rank_*` is what the ranker is asked about: for a repost the original post and its author (x-algorithm.md 1.3);
+    `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far.
     `unsafe` says that a safety label drops the post for everybody, `unsafe_oon` that one drops it from accounts not
     followed, `muted` that its text matches one of the viewer's muted keywords.
     """
@@ -45,6 +46,7 @@ class CandidateTable:
     rank_author: Keys
     rank_terms: npt.NDArray[np.uint16]
     rank_author_followed: Mask
+    rank_counts: npt.NDArray[np.uint32]
     unsafe: Mask
     unsafe_oon: Mask
     muted: Mask
@@ -67,6 +69,7 @@ class CandidateTable:
             created_ms=self.created_ms,
             followed=self.rank_author_followed,
             has_video=self.has_video,
+            counts=self.rank_counts,
         )
 
     @property

@@ -1,11 +1,12 @@
 """The sources of candidates and their hydration, where the posts live (x-algorithm.md 1.2, 1.5)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from models.inputs import U32
 from models.phoenix import Phoenix
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
@@ -86,6 +87,7 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
     labels = table.label_sets
     visibility = query.parameters.visibility
     in_network = contains(relations.followed, own.author)
+    rank_post = np.where(is_repost, own.repost_of, own.key)
     return CandidateTable(
         row=rows,
         post=own.key,
@@ -105,14 +107,24 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
         repost_author=rank_author * is_repost,
         quote_author=own.quote_of_author,
         mutual_follow=in_network & contains(relations.followed_by, own.author),
-        rank_post=np.where(is_repost, own.repost_of, own.key),
+        rank_post=rank_post,
         rank_author=rank_author,
         rank_terms=rank_terms,
         rank_author_followed=contains(relations.followed, rank_author),
+        rank_counts=counts_shown(posts.counts.kinds, own.key, rank_post),
         unsafe=_labelled(own, original, known, labels, visibility.drop_labels),
         unsafe_oon=_labelled(own, original, known, labels, visibility.drop_labels_oon),
         muted=_muted(query, posts, rows, reposted),
     )
+
+
+def counts_shown(kinds: Callable[[Keys], U32], posts: Keys, rank_posts: Keys) -> U32:
+    """Return how often each post was shown and acted on: a repost with what was done to its original besides."""
+    counts = kinds(rank_posts)
+    reposts = np.flatnonzero(posts != rank_posts)
+    if len(reposts):
+        counts[reposts] += kinds(posts[reposts])
+    return counts
 
 
 def _rows_of(keys: Keys, wanted: Mask, posts: LivePosts) -> Rows:

@@ -12,7 +12,7 @@ import numpy as np
 from models.inputs import F32, U16
 from operators.keys import Keys
 from operators.posts.columns import DELETED, Rows
-from operators.posts.counts import CountTable
+from operators.posts.counts import Counting, CountTable
 from operators.posts.index import CandidateIndex
 from operators.posts.records import Posts, Refusal
 from operators.posts.table import PostTable
@@ -28,6 +28,9 @@ EMBEDDED_AT_ONCE: Final = 256
 # Batches that may wait for the index while it is kept aside; each is at least EMBEDDED_AT_ONCE posts.
 WAITING_MAX: Final = 64
 
+# Counts of posts that are gone are looked for when there are so many more than live posts.
+SPARE_COUNTS: Final = 10_000
+
 # Posts, authors and terms to unit vectors, float32[n, d].
 Embed = Callable[[Keys, Keys, U16], F32]
 
@@ -39,6 +42,8 @@ class LivePosts:
         self.table = table
         self.thunder = Thunder(table)
         self.counts = CountTable()
+        self.counting = Counting(self.counts)
+        self._forget_counts_at = SPARE_COUNTS
         self.index = index
         self._embed = embed
         self._do: Callable[[Callable[[], None]], object] = _at_once
@@ -107,9 +112,15 @@ class LivePosts:
         first = self.table.gather(np.array([self._embedded]))
         return int(first.created_ms[0]) < cutoff_ms - self.table.retention_ms
 
+    def forget_counts(self) -> None:
+        """Forget the counts of posts that are not live, once there are many."""
+        if len(self.counts) > self._forget_counts_at:
+            self.counts.keep(self.table.rows_of(self.counts.keys()) >= 0)
+            self._forget_counts_at = 2 * len(self.counts) + SPARE_COUNTS
+
     def memory_bytes(self) -> int:
         """Return the bytes of the posts without their vectors."""
-        return self.table.memory_bytes() + self.thunder.memory_bytes()
+        return self.table.memory_bytes() + self.thunder.memory_bytes() + self.counts.memory_bytes()
 
 
 def _at_once(work: Callable[[], None]) -> None:

@@ -78,6 +78,7 @@ class ViewerRecord(msgspec.Struct, array_like=True, frozen=True):
     groups_max: int
     groups: bytes
     facts: bytes  # a FactsRecord, or nothing where there are none
+    tally: bytes = b""  # of operators.viewers.tallies.TALLY; nothing in records from before there were tallies
 
 
 class FactsRecord(msgspec.Struct, array_like=True, frozen=True):
@@ -100,13 +101,13 @@ _facts: Final = msgspec.msgpack.Decoder(FactsRecord)
 def encode_viewer(groups: Groups, facts: Facts | bytes) -> bytes:
     """Return a viewer's record; facts may be as a record has them."""
     stored = facts if isinstance(facts, bytes) else encode_facts(facts)
-    return _encoder.encode(ViewerRecord(groups.count, groups.groups_max, groups.rows.tobytes(), stored))
+    return _encoder.encode(ViewerRecord(groups.count, groups.groups_max, groups.rows.tobytes(), stored, groups.tally))
 
 
 def split_viewer(raw: bytes) -> tuple[Groups, bytes]:
     """Return the groups of a record, and its facts as they are stored."""
     record = _viewers.decode(raw)
-    return Groups.of_bytes(record.count, record.groups_max, record.groups), record.facts
+    return Groups.of_bytes(record.count, record.groups_max, record.groups, record.tally), record.facts
 
 
 def decode_viewer(raw: bytes) -> tuple[Groups, Facts]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from models.inputs import History
 from operators.interner import Interner
 from operators.keys import Keys
+from operators.viewers.tallies import NO_TALLY, Tallies
 
 Slots = npt.NDArray[np.int64]
 
@@ -54,16 +55,17 @@ class Actions(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """One viewer's groups as the ring holds them: `rows` of GROUP[min(count, groups_max)]."""
+    """One viewer's groups as the ring holds them: `rows` of GROUP[min(count, groups_max)], and the tally as stored."""
 
     count: int
     groups_max: int
     rows: npt.NDArray[np.void]
+    tally: bytes = b""
 
     @classmethod
-    def of_bytes(cls, count: int, groups_max: int, raw: bytes) -> "Groups":
+    def of_bytes(cls, count: int, groups_max: int, raw: bytes, tally: bytes) -> "Groups":
         """Return groups from what `rows.tobytes()` gave."""
-        return cls(count, groups_max, np.frombuffer(raw, GROUP))
+        return cls(count, groups_max, np.frombuffer(raw, GROUP), tally)
 
     def fitted(self, groups_max: int) -> "Groups":
         """Return the newest groups in a ring of another size."""
@@ -71,7 +73,7 @@ class Groups:
             return self
         order = self.order()
         rows = self.rows[order[max(0, len(order) - groups_max) :]]
-        return Groups(len(rows), groups_max, rows)
+        return Groups(len(rows), groups_max, rows, self.tally)
 
     def order(self) -> npt.NDArray[np.int64]:
         """Return the places of the rows, int64[n], oldest first."""
@@ -81,7 +83,7 @@ class Groups:
         """Return the groups of some rows, as if there had never been others."""
         order = self.order()
         rows = self.rows[order[kept[order]]]
-        return Groups(len(rows), self.groups_max, rows)
+        return Groups(len(rows), self.groups_max, rows, self.tally)
 
 
 def _places(rows: Slots, kept: npt.NDArray[np.int64], groups_max: int) -> npt.NDArray[np.int64]:
@@ -101,6 +103,7 @@ class Copy:
     groups_max: int
     columns: dict[str, npt.NDArray[Any]]
     authors: Interner
+    tallies: npt.NDArray[np.void]
 
     def groups(self) -> Iterator[Groups]:
         """Yield the groups of each viewer."""
@@ -112,8 +115,10 @@ class Copy:
             for name in _PLAIN:
                 rows[name] = _flat(self.columns[name]).take(places, axis=0)
             rows["author"] = self.authors.keys(_flat(self.columns["author"]).take(places))
-            for count, many, end in zip(counts.tolist(), kept.tolist(), np.cumsum(kept).tolist(), strict=True):
-                yield Groups(count, self.groups_max, rows[end - many : end])
+            tallies = (one.tobytes() for one in self.tallies[first : first + _AT_ONCE])
+            ends = np.cumsum(kept).tolist()
+            for count, many, end, tally in zip(counts.tolist(), kept.tolist(), ends, tallies, strict=True):
+                yield Groups(count, self.groups_max, rows[end - many : end], b"" if tally == NO_TALLY else tally)
 
 
 def _flat(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -121,12 +126,13 @@ def _flat(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 class ActionSequences:
-    """The last `groups_max` groups of every viewer; authors are interned, 4 bytes a group in place of 8."""
+    """The last `groups_max` groups of every viewer, and a tally of all; authors are interned, 4 bytes in place of 8."""
 
     def __init__(self, groups_max: int, window_s: int) -> None:
         self.groups_max = groups_max
         self.window_s = window_s
         self._authors = Interner()
+        self.tallies = Tallies(SLOTS_FIRST)
         self._post = np.zeros((SLOTS_FIRST, groups_max), np.uint64)
         self._author = np.zeros((SLOTS_FIRST, groups_max), np.int32)
         self._terms = np.zeros((SLOTS_FIRST, groups_max, NO_TERMS), np.uint16)
@@ -137,7 +143,8 @@ class ActionSequences:
 
     def memory_bytes(self) -> int:
         """Return the bytes of all columns."""
-        return sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+        columns = sum(value.nbytes for value in vars(self).values() if isinstance(value, np.ndarray))
+        return columns + self.tallies.memory_bytes()
 
     def append(self, actions: Actions) -> None:
         """Take actions in their order: into a recent group of the same post, or as new groups.
@@ -179,7 +186,7 @@ class ActionSequences:
     def copy(self, slots: Slots) -> "Copy":
         """Return a copy of some viewers' rows, to be read as groups later."""
         columns = {name: getattr(self, f"_{name}").take(slots, axis=0) for name in (*_PLAIN, "author")}
-        return Copy(self._count[slots], self.groups_max, columns, self._authors)
+        return Copy(self._count[slots], self.groups_max, columns, self._authors, self.tallies.copy(slots))
 
     def groups(self, slots: Slots) -> list[Groups]:
         """Return copies of the groups of some viewers."""
@@ -196,11 +203,13 @@ class ActionSequences:
             _flat(getattr(self, f"_{name}"))[places] = rows[name]
         _flat(self._author)[places] = self._authors.handles(np.ascontiguousarray(rows["author"]))
         self._count[slots] = [groups.count for groups in fitted]
+        self.tallies.put(slots, [groups.tally for groups in fitted])
 
     def clear(self, slots: Slots) -> None:
         """Empty slots for other viewers."""
         self._count[slots] = 0
         self._actions[slots] = 0  # a place without actions holds nothing
+        self.tallies.clear(slots)
 
     def reserve(self, slots: int) -> None:
         """Make room for `slots` viewers, by half as much again; pages of zeros take no memory until they are used."""
@@ -213,6 +222,7 @@ class ActionSequences:
                 wider = np.zeros((room, *column.shape[1:]), column.dtype)
                 wider[:have] = column
                 setattr(self, name, wider)
+        self.tallies.reserve(room)
 
     def _append_one(
         self,
@@ -230,16 +240,18 @@ class ActionSequences:
         bit, at_s = 1 << int(action), int(at_ms) // 1000
         mine = np.flatnonzero((self._post[slot] == post) & (self._actions[slot] != 0))
         if undo:
-            self._actions[slot, mine] &= np.uint32(~bit & 0xFFFFFFFF)
+            self._take_back(slot, mine, int(action))
             return
         word = np.uint32(bit | int(surface) << SURFACE_SHIFT)
         if len(mine):
             newest = mine[np.argmax(self._at_s[slot, mine])]
             if abs(int(self._at_s[slot, newest]) - at_s) <= self.window_s:
+                self.tallies.act_one(slot, int(action), 0 if self._actions[slot, newest] & np.uint32(bit) else 1)
                 self._actions[slot, newest] = (self._actions[slot, newest] & np.uint32(ACTION_BITS)) | word
                 self._dwell_s[slot, newest] = max(self._dwell_s[slot, newest], np.float16(dwell_s))
                 self._at_s[slot, newest] = max(int(self._at_s[slot, newest]), at_s)
                 return
+        self.tallies.act_one(slot, int(action), 1)
         place = int(self._count[slot]) % self.groups_max
         self._count[slot] += 1
         self._post[slot, place] = post
@@ -253,7 +265,12 @@ class ActionSequences:
     def _undo(self, run: Actions) -> None:
         """Take single actions back from every group of their post that is still kept."""
         for slot, post, action in zip(run.slot.tolist(), run.post, run.action.tolist(), strict=True):
-            self._actions[slot, self._post[slot] == post] &= np.uint32(~(1 << action) & 0xFFFFFFFF)
+            self._take_back(slot, np.flatnonzero(self._post[slot] == post), action)
+
+    def _take_back(self, slot: int | np.int64, places: npt.NDArray[np.intp], action: int) -> None:
+        words, bit = self._actions[slot, places], np.uint32(1 << action)
+        self.tallies.act_one(slot, action, -int(((words & bit) != 0).sum()))
+        self._actions[slot, places] = words & ~bit
 
     def _add(self, arrived: Actions) -> None:
         order = np.lexsort((np.arange(len(arrived.slot)), arrived.post, arrived.slot))
@@ -279,6 +296,9 @@ class ActionSequences:
         # Only the first group of a (viewer, post) in this batch can join: later ones are farther than the window.
         where = (group.slot[joined], joins[joined])
         old = self._actions[where]
+        fresh = bits.copy()
+        fresh[joined] &= ~old
+        self.tallies.act(group.slot, fresh)
         self._actions[where] = (old & np.uint32(ACTION_BITS)) | words[joined]
         self._dwell_s[where] = np.maximum(self._dwell_s[where], dwell_s[joined].astype(np.float16))
         self._at_s[where] = np.maximum(self._at_s[where], latest_s[joined].astype(np.uint32))

@@ -20,8 +20,8 @@ from operators.viewers.facts import NO_FACTS, Facts, decode_facts, encode_viewer
 from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Copy
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
-from schemas.events import Block, Follow, GraphEvent
-from schemas.ids import key_of
+from schemas.events import Block, Follow, GraphEvent, Served
+from schemas.ids import Id, key_of
 
 # A change, whether somebody else made it about a viewer of this instance, and the partition of that viewer.
 GraphChange = tuple[GraphEvent, bool, int]
@@ -71,9 +71,15 @@ class Viewers:
     """
 
     def __init__(
-        self, parameters: Parameters, records: Records | None = None, deleted: DeletedUsers | None = None
+        self,
+        parameters: Parameters,
+        records: Records | None = None,
+        deleted: DeletedUsers | None = None,
+        own_feeds_count: bool = False,
     ) -> None:
+        """Make an empty instance. Its own feeds count as shown where no log says what was (`own_feeds_count`)."""
         self._parameters = parameters
+        self._own_feeds_count = own_feeds_count
         self._records = records or NoRecords()
         self._deleted = deleted if deleted is not None else DeletedUsers()
         self._slots = ViewerSlots()
@@ -98,10 +104,12 @@ class Viewers:
         partitions: Partitions,
         graph: Iterable[GraphChange],
         requests: Iterable[Request],
+        served: Iterable[tuple[Served, int]] = (),
     ) -> list[Query]:
         """Take a poll's changes, then hydrate its requests in their order.
 
-        In `actions` the column `slot` holds viewer keys still; `partitions` are those of the viewers.
+        In `actions` the column `slot` holds viewer keys still; `partitions` are those of the viewers. `served` is what
+        a log says was shown, each with its viewer's partition.
         """
         if actions is not None and len(actions.slot):
             slots = self._slots_of(actions.slot.view(np.uint64), partitions)
@@ -109,6 +117,9 @@ class Viewers:
             self._slots.change(slots)
         for event, from_other, partition in graph:
             self._change(event, from_other, partition)
+        for shown, partition in served:
+            slot = self._slot_of(key_of(shown.viewer), partition)
+            self._show(slot, shown.at, shown.request, len(shown.posts))
         return [self.query(request) for request in requests]
 
     # -- slots
@@ -261,9 +272,10 @@ class Viewers:
         slot = self._known_slot_of(viewer, request.partition)
         self._slots.use(slot)
         history, facts = self.sequences.of(slot), self._facts_of(slot)
+        counts = self.sequences.tallies.of(slot, int(history.at_ms.max(initial=-1)) // 1000)
         return Query(
             request=request,
-            context=Context(key=viewer, history=history, at_ms=event.at, surface=event.surface),
+            context=Context(viewer, history, event.at, event.surface, counts),
             relations=facts.relations,
             seen=np.sort(facts.seen),
             engaged=np.unique(history.post),
@@ -290,3 +302,10 @@ class Viewers:
                 request.event.at, posts, filters.served_window_s, filters.served_max
             )
             self._put_facts(slot, facts)
+            if self._own_feeds_count:
+                self._show(slot, request.event.at, request.event.request, len(posts))
+
+    def _show(self, slot: int, at_ms: int, request: Id, posts: int) -> None:
+        """Count posts that a feed showed."""
+        self.sequences.tallies.show(slot, at_ms // 1000, key_of(request) & 0xFFFFFFFF, posts)
+        self._slots.change(slot)

@@ -16,7 +16,7 @@ from operators.decode import Ownership
 from operators.keys import keys_of
 from operators.parameters import DEFAULTS
 from operators.state import MemoryState, live_posts
-from schemas.actions import ACTION_INDEX
+from schemas.actions import ACTION_INDEX, COUNT_NAMES, COUNTED, COUNTS, VIEWER_COUNTS
 from schemas.codec import decode
 from schemas.events import Engagement, Event, FeedRequest, Follow, PostCreated, Served
 from schemas.ids import key_of
@@ -69,12 +69,42 @@ def test_a_log_cut_right_after_an_example_opened_gives_the_same_features(
         whole, without_future = made[place], cut[place]
         assert same(whole.context.history, without_future.context.history)
         assert same(whole.posts, without_future.posts)
+        assert whole.context.counts.tolist() == without_future.context.counts.tolist()
         assert (whole.context.at_ms, whole.context.key) == (without_future.context.at_ms, without_future.context.key)
         assert not without_future.actions.any(), "what came of it is not known yet"
 
 
 def same(one: History | Candidates, other: History | Candidates) -> bool:
     return all(np.array_equal(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+
+
+def test_counts_are_those_of_all_that_came_before_the_example(made: list[Example], events: list[Event]) -> None:
+    posts: Counter[tuple[int, str]] = Counter()
+    viewers: Counter[tuple[int, str]] = Counter()
+    kind_of = {action: kind for kind, actions in COUNTED.items() for action in actions}
+    opened = iter(made)
+    told = 0
+    for event in events:
+        if isinstance(event, Engagement) and event.action in kind_of:
+            where = (key_of(event.post), event.action)
+            posts[where] = max(0, posts[where] - 1) if event.undo else posts[where] + 1
+            if not event.undo:
+                viewers[key_of(event.viewer), kind_of[event.action]] += 1
+        if isinstance(event, Served):
+            one = next(opened)
+            keys = one.posts.post.tolist()
+            for key, counts in zip(keys, one.posts.counts.tolist(), strict=True):
+                expected = [sum(posts[key, action] for action in COUNTED.get(name, (name,))) for name in COUNT_NAMES]
+                assert counts == expected
+                told += sum(counts[1:])
+            assert one.context.counts[0] == viewers[one.context.key, "shown"]
+            # Actions undone are left out of the groups, and one that comes twice counts once.
+            assert one.context.counts[1] <= viewers[one.context.key, "favorite"]
+            for post in {key_of(post) for post in event.posts}:
+                posts[post, "shown"] += 1
+            viewers[key_of(event.viewer), "shown"] += len(event.posts)
+    assert told > 500
+    assert sum(int(one.context.counts[1]) for one in made) > 20
 
 
 def test_features_and_labels_lie_on_their_sides_of_the_example(made: list[Example], events: list[Event]) -> None:
@@ -146,6 +176,34 @@ def test_without_served_feeds_requests_open_examples_of_what_was_acted_on(tmp_pa
     assert not one.actions[2:].any(), "sampled posts were not acted on"
     assert len(one.posts) <= 6
     assert not len(one.context.history)
+    counts = dict(zip(one.posts.post.tolist(), one.posts.counts.tolist(), strict=True))
+    assert all(row == [0, 1, *[0] * (COUNTS - 2)] for row in counts.values()), "others had liked each; no label counts"
+
+
+def test_counts_without_served_feeds_are_those_at_the_request(tmp_path: Path) -> None:
+    created = [PostCreated(T0, number, 10) for number in (1, 2, 3)]
+    reposted = PostCreated(T0 + 1, 4, 11, repost_of=1)
+    log = [
+        *created,
+        reposted,
+        Engagement(T0 + 2, 50, 1, "favorite"),
+        Engagement(T0 + 3, 51, 1, "favorite"),
+        Engagement(T0 + 3, 51, 2, "reply"),
+        Engagement(T0 + 3, 53, 4, "favorite"),
+        FeedRequest(T0 + 4, "a", 1),
+        Engagement(T0 + 5, 52, 1, "favorite"),
+        Engagement(T0 + 5, 51, 1, "favorite", undo=True),
+        Engagement(T0 + 6, 1, 4, "retweet"),
+        FeedRequest(T0 + 7, "b", 2),
+        Engagement(T0 + 8, 2, 1, "favorite"),
+        Engagement(T0 + 9, 2, 2, "favorite"),
+    ]
+    first, second = examples_of(write_log(tmp_path / "log.jsonl", log), posts_max=8)
+
+    favorites = first.posts.counts[:, 1].tolist()
+    assert (int(first.posts.post[0]), favorites[0]) == (1, 3), "4 repeats 1; what came later is taken back"
+    assert dict(zip(second.posts.post.tolist()[:2], second.posts.counts[:2, 1].tolist(), strict=True)) == {1: 2, 2: 0}
+    assert first.context.counts.tolist() == [0] * VIEWER_COUNTS
 
 
 def test_bad_lines_change_no_example(made: list[Example], lines: list[bytes], tmp_path: Path) -> None:
@@ -169,3 +227,5 @@ def test_batches_are_padded_and_the_rest_is_given_where_asked(made: list[Example
     assert one.post[~one.valid].max(initial=0) == 0
     assert (one.history_length <= 32).all()
     assert np.array_equal(one.viewer, keys_of([example.context.key for example in made]))
+    assert np.array_equal(one.counts[one.valid], np.concatenate([example.posts.counts for example in made]))
+    assert np.array_equal(one.viewer_counts, [example.context.counts for example in made])
