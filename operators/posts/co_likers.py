@@ -4,14 +4,19 @@ Actions stand in a ring of columns, chained twice: each knows the one before it 
 of the same viewer. So a post that nobody touches takes next to nothing, and a popular one costs a bounded walk.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.keys import Keys
+from models.inputs import CO_LIKED, IDLE_UNKNOWN_S, U32, untouched
+from operators.keys import Keys, keys_of
 from operators.posts.key_index import KeyIndex
+from operators.viewers.sequences import Actions
+from schemas.actions import ACTION_INDEX, Action
+from schemas.events import PostCreated, PostEvent
 
 Sequence = npt.NDArray[np.int64]  # numbers of actions, counted from the first ever
 Slots = npt.NDArray[np.int64]
@@ -31,10 +36,11 @@ RATE_UNITS: Final = 8
 # A viewer who likes, opens and shares a post does it within this many actions: it counts once.
 AGAIN_WITHIN: Final = 8
 
-# What is told of a candidate: how many posts those who acted on it have in common with the viewer, all in all; how
-# often it is acted on by the hour and by the half day; seconds since the last time.
-COLUMNS: Final = ("affinity", "rate_hour", "rate_day", "idle_s")
-IDLE_UNKNOWN_S: Final = 2**31 - 1
+# To like, here, is to stand up for a post before others; opening or looking at one isn't.
+LIKES: Final[tuple[Action, ...]] = (
+    "favorite", "reply", "retweet", "quote", "share", "share_via_dm", "share_via_copy_link"
+)  # fmt: skip
+_LIKED: Final = np.isin(np.arange(len(ACTION_INDEX)), [ACTION_INDEX[name] for name in LIKES])
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,16 @@ class CoLikers:
 
     # -- taking in
 
+    def take_events(self, created: Iterable[PostEvent], actions: Actions | None) -> None:
+        """Take a poll: who wrote a post is the first who likes it, then come all viewers' actions, in their order."""
+        originals = [one for one in created if isinstance(one, PostCreated) and one.repost_of is None]
+        if originals:
+            at_ms = np.array([one.at for one in originals], np.int64)
+            self.take(keys_of([one.author for one in originals]), keys_of([one.post for one in originals]), at_ms)
+        if actions is not None:
+            likes = np.flatnonzero(_LIKED[actions.action] & ~actions.undo)
+            self.take(actions.slot[likes].view(np.uint64), actions.post[likes], actions.at_ms[likes])
+
     def take(self, viewer: Keys, post: Keys, at_ms: Times) -> None:
         """Take actions in their order; a post that is among a viewer's latest few already is passed over."""
         new = self._first_times(viewer, post)
@@ -248,10 +264,9 @@ class CoLikers:
         affinity = np.bincount(group, weights=common[owners[recent]], minlength=len(posts))
         return Circle(posts.astype(np.int64), affinity.astype(np.int64))
 
-    def columns(self, circle: Circle, posts: Keys, at_ms: int) -> npt.NDArray[np.uint32]:
-        """Return what is told of posts to the viewer of a circle, u32[n, 4] in the order of COLUMNS."""
-        out = np.zeros((len(posts), len(COLUMNS)), np.uint32)
-        out[:, 3] = IDLE_UNKNOWN_S
+    def columns(self, circle: Circle, posts: Keys, at_ms: int) -> U32:
+        """Return what is told of posts to the viewer of a circle, u32[n, CO_LIKED] by models.inputs.CO_LIKED_NAMES."""
+        out = untouched(len(posts))
         slots = self._posts.find(posts)
         known = np.flatnonzero(slots != NONE)
         slots = slots[known]
@@ -261,8 +276,19 @@ class CoLikers:
         since_ms = np.maximum(at_ms - self._rated_ms[slots], 0)
         for column, (rate, half_life_ms) in enumerate(zip(self._rates, HALF_LIVES_MS, strict=True), 1):
             out[known, column] = RATE_UNITS * rate[slots] * _faded(since_ms, half_life_ms)
-        out[known, 3] = np.minimum(since_ms // 1000, IDLE_UNKNOWN_S)
+        out[known, CO_LIKED - 1] = np.minimum(since_ms // 1000, IDLE_UNKNOWN_S)
         return out
+
+    def active(self, since_ms: int) -> Keys:
+        """Return the posts that somebody acted on since a time, in no order that means anything."""
+        active: Keys = self._posts.keys[(self._posts.newest != NONE) & (self._rated_ms >= since_ms)]
+        return active
+
+    def latest(self, viewer: int, count: int) -> Keys:
+        """Return the latest posts that a viewer acted on, newest first, as far back as the ring goes."""
+        _, numbers = self._walk(self._viewers, self._viewers.find(np.array([viewer], np.uint64)), count)
+        posts: Keys = self._posts.keys[self._post[numbers & self._mask]]
+        return posts
 
     def candidates(self, circle: Circle, count: int) -> Keys:
         """Return the `count` posts of a circle with the highest affinity, of equals those acted on last."""

@@ -6,10 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from operators.posts.co_likers import COLUMNS, HALF_LIVES_MS, HOUR_MS, IDLE_UNKNOWN_S, RATE_UNITS, CoLikers, Reach
+from models.inputs import CO_LIKED, IDLE_UNKNOWN_S
+from operators.posts.co_likers import HALF_LIVES_MS, HOUR_MS, LIKES, RATE_UNITS, CoLikers, Reach
+from operators.viewers.sequences import Actions
+from schemas.actions import ACTION_INDEX, ACTIONS
+from schemas.events import PostCreated
 
 Action = tuple[int, int, int]  # viewer, post, time in ms
-AFFINITY, HOUR, DAY, IDLE = range(len(COLUMNS))
+AFFINITY, HOUR, DAY, IDLE = range(CO_LIKED)
 # 2^18 actions fit, and no walk is cut short.
 FAR = Reach(posts_max=1000, engagers_max=1000, alike_max=1000, recent_max=1000)
 
@@ -143,6 +147,40 @@ def test_a_viewer_and_posts_that_nobody_knows() -> None:
     co_likers = CoLikers(64)
     assert not len(co_likers.candidates(co_likers.circle(1, 10), 5))
     assert (told(co_likers, 1, [7], 10) == [0, 0, 0, IDLE_UNKNOWN_S]).all()
+
+
+def test_active_posts_and_a_viewers_latest() -> None:
+    co_likers = take(CoLikers(64), [(1, 100, 10), (1, 200, 20), (2, 300, 30), (1, 300, 40)])
+    assert set(co_likers.active(20).tolist()) == {200, 300}
+    assert co_likers.latest(1, 2).tolist() == [300, 200]
+    assert not len(co_likers.latest(7, 2))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_likes_are_taken_from_events_and_nothing_else(action: str) -> None:
+    co_likers = CoLikers(64)
+    created = [PostCreated(5, 100, 1), PostCreated(6, 101, 8, repost_of=100)]
+    co_likers.take_events(created, actions_columns([(2, 100, 20, action, False), (3, 100, 21, action, True)]))
+    assert co_likers.latest(1, 9).tolist() == [100], "who wrote it likes it"
+    assert not len(co_likers.latest(8, 9)), "a repost is told by an action"
+    assert co_likers.latest(2, 9).tolist() == ([100] if action in LIKES else [])
+    assert not len(co_likers.latest(3, 9)), "taken back"
+
+
+def actions_columns(rows: list[tuple[int, int, int, str, bool]]) -> Actions:
+    viewer, post, at_ms, action, undo = zip(*rows, strict=True)
+    n = len(rows)
+    return Actions(
+        slot=np.array(viewer, np.int64),
+        post=np.array(post, np.uint64),
+        author=np.zeros(n, np.uint64),
+        terms=np.zeros((n, 4), np.uint16),
+        action=np.array([ACTION_INDEX[one] for one in action], np.uint8),
+        undo=np.array(undo, np.bool_),
+        dwell_s=np.zeros(n, np.float32),
+        surface=np.zeros(n, np.uint8),
+        at_ms=np.array(at_ms, np.int64),
+    )
 
 
 def test_a_ring_is_a_power_of_two() -> None:
