@@ -15,7 +15,7 @@ from infra.logs.reader import LogReader
 from operators.pipeline.filters import PRE_SCORING
 from schemas.codec import Refused, decode
 from schemas.events import PostCreated
-from schemas.feeds import Feed, FeedItem
+from schemas.feeds import Feed, FeedItem, ScoreStep
 from schemas.ids import Id
 
 _CREATED: Final = b'"post_created"'
@@ -79,6 +79,10 @@ def _post_text(item: FeedItem, posts: dict[Id, PostCreated]) -> Text:
     return text
 
 
+# How a step of a score is written.
+_SIGNS: Final = {"is": "=", "at_least": "≥", "times": "×"}
+
+
 def _explanation(place: int, item: FeedItem) -> RenderableType:
     told = item.explanation
     if told is None:
@@ -90,12 +94,16 @@ def _explanation(place: int, item: FeedItem) -> RenderableType:
         for name, value in sorted(told.contributions.items(), key=lambda pair: -abs(pair[1]))
         if abs(value) > largest * SHOWN_SHARE
     ]
-    factors = " ".join(f"× {factor.name} {factor.value:g}" for factor in told.factors)
+    steps = ", ".join(f"{step.name} {_SIGNS[step.operation]} {step.value:.4g}" for step in told.steps if _said(step))
     return Text(
-        f"{place:>3}. rank {told.rank_before} → {place}: {', '.join(parts)} = {told.weighted:.4f}, "
-        f"offset {told.offset_score:.4f} {factors} = {item.score:.4f}" + (f"; so far {counts}" if counts else ""),
+        f"{place:>3}. rank {told.rank_before} → {place}: {', '.join(parts)} = {told.weighted:.4f}; "
+        f"{steps} = {item.score:.4f}" + (f"; so far {counts}" if counts else ""),
         style="dim",
     )
+
+
+def _said(step: ScoreStep) -> bool:
+    return step.operation != "times" or step.value != 1.0
 
 
 def _dropped(feed: Feed) -> RenderableType:

@@ -9,7 +9,7 @@ import functools
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
@@ -117,6 +117,9 @@ CONTINUOUS_WEIGHTS: Final = frozenset({"dwell_time"})
 class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     """From probabilities to a score."""
 
+    value_model: Annotated[
+        Literal["weighted", "mpn", "dwell_regret"], _meta("the value model: weighted, mpn or dwell_regret", "1.5")
+    ] = "weighted"
     negative_offset: Annotated[float, _meta("e: where non-negative scores start", "1.5", ge=0)] = 0.001
     reply_mutual_follow_boost: Annotated[
         float, _meta("added to the reply weight for originals of mutual follows", "1.5")
@@ -134,6 +137,14 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     new_viewer_oon_factor: Annotated[float, _meta("the factor for eligible new viewers", "1.5", ge=0)] = 1e-5
     new_viewer_age_s: Annotated[int, _meta("accounts younger than this are new; 0 is off", "1.5", ge=0)] = 0
     new_viewer_follows_min: Annotated[int, _meta("follows that make a new viewer eligible", "1.5", ge=0)] = 5
+
+
+class Dpp(Struct, frozen=True, forbid_unknown_fields=True):
+    """The selection of posts that are good and unlike each other."""
+
+    enabled: Annotated[bool, _meta("choose the selected posts for diversity too", "1.6")] = True
+    theta: Annotated[float, _meta("how much quality counts beside diversity", "1.6", ge=0, le=0.99)] = 0.65
+    pool: Annotated[int, _meta("best posts that `selection.top_k` are chosen from", "1.6", ge=1, le=1000)] = 150
 
 
 class Selection(Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,6 +185,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     filters: Filters = Filters()
     weights: Weights = Weights()
     scoring: Scoring = Scoring()
+    dpp: Dpp = Dpp()
     selection: Selection = Selection()
     visibility: Visibility = Visibility()
     serving: Serving = Serving()
@@ -217,7 +229,7 @@ def _entries() -> Iterator[Entry]:
             yield Entry(
                 name=f"{section}.{field}",
                 default=getattr(getattr(Parameters(), section), field),
-                type="list" if get_origin(kind) is tuple else kind.__name__,
+                type={tuple: "list", Literal: "str"}.get(get_origin(kind)) or kind.__name__,
                 description=meta.description or field.replace("_", " "),
                 source=extra["source"],
                 scope=extra["scope"],

@@ -5,19 +5,25 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 from bytewax.operators import StatefulBatchLogic
 
 from models.phoenix import Phoenix
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting, attempt
+from operators.pipeline.scorers import best_first, score_alone
 from operators.posts.names import Names
 from operators.slate import Ranked
 from operators.viewers.query import Query
 from schemas.ids import STRING_KEY_BIT, Id
 
+# Posts that diversity may choose from: its pool of 150 and as many again for what is dropped after the model, in one
+# call of the tower.
+VECTORS_MAX: Final = 256
 # How often finished work is looked for: a millisecond of latency at most, 0.02 of a core (measured).
 DRAIN_EVERY: Final = timedelta(milliseconds=1)
 
@@ -97,13 +103,26 @@ class Ranker:
         limit = query.parameters.selection.candidates_max
         ranked = table.take(slice(0, limit))
         accounting.count("candidates_max", len(table), len(ranked))
-        probabilities = None
+        probabilities = vectors = None
         if not query.is_late():
             probabilities = attempt(
                 query, "phoenix", lambda: self._phoenix.rank(query.context, ranked.rank_columns()), None
             )
+        if probabilities is not None and query.parameters.dpp.enabled:
+            vectors = attempt(query, "vectors", partial(self._vectors, query, ranked, probabilities), None)
         accounting.timed("rank", time.perf_counter() - start_s)
-        return Ranked(query, ranked, probabilities, accounting, names, self._phoenix.version)
+        return Ranked(query, ranked, probabilities, accounting, names, self._phoenix.version, vectors)
+
+    def _vectors(
+        self, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]
+    ) -> npt.NDArray[np.float32]:
+        """Return the unit vectors of the candidates that may be selected, float32[n, D], zeros for the others."""
+        likely = best_first(score_alone(query, table, probabilities), table)[:VECTORS_MAX]
+        vectors = np.zeros((len(table), self._phoenix.dimensions), np.float32)
+        vectors[likely] = self._phoenix.embed_posts(
+            table.rank_post[likely], table.rank_author[likely], table.rank_terms[likely]
+        )
+        return vectors
 
 
 class RankLogic(StatefulBatchLogic[Any, Ranked, None]):

@@ -21,7 +21,10 @@ from schemas.feeds import Dropped, Feed, FeedItem
 
 @dataclass(slots=True)
 class Ranked:
-    """Candidates with the model's word on them: float32[n, 19], or None where the model failed."""
+    """Candidates with the model's word on them: float32[n, 19], or None where the model failed.
+
+    `vectors` float32[n, D] are the unit vectors of the likely best, zeros for others.
+    """
 
     query: Query
     table: CandidateTable
@@ -29,6 +32,7 @@ class Ranked:
     accounting: Accounting
     names: Names
     model: str
+    vectors: npt.NDArray[np.float32] | None = None
 
 
 def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
@@ -37,9 +41,10 @@ def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
     query = replace(query, served=viewers.served(query.request))
     table, kept = run_filters(AT_THE_SLATE, query, ranked.table, accounting)
     probabilities = None if ranked.probabilities is None else ranked.probabilities[kept]
+    vectors = None if ranked.vectors is None else ranked.vectors[kept]
     scores = None
     if probabilities is not None:
-        scores = attempt(query, "scorers", partial(score, query, table, probabilities), None)
+        scores = attempt(query, "scorers", partial(score, query, table, probabilities, vectors), None)
     # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
     order = np.argsort(-table.created_ms, kind="stable") if scores is None else best_first(scores.score, table)
     chosen = _select(query, table, scores, order, accounting)
@@ -66,13 +71,8 @@ def _select(
     order: npt.NDArray[np.intp],
     accounting: Accounting,
 ) -> npt.NDArray[np.intp]:
-    """Return the rows of the feed: the best `top_k`, what the last filters keep of them, cut to the asked length.
-
-    A request for more than `result_size` posts keeps the head-room that top-K has over it.
-    """
-    selection = query.parameters.selection
-    size = query.request.event.limit or selection.result_size
-    chosen = order[: max(selection.top_k, size + selection.top_k - selection.result_size)]
+    """Return the rows of the feed: the best `top_k`, what the last filters keep of them, cut to the asked length."""
+    size, chosen = query.feed_size, order[: query.selected_max]
     accounting.count("top_k", len(order), len(chosen))
     for last in POST_SELECTION:
         view = table.take(chosen)
@@ -133,5 +133,5 @@ def _feed(
 def _ranks(scores: ScoreTable, table: CandidateTable) -> npt.NDArray[np.intp]:
     """Return each candidate's rank by the model alone, before the factors, from 1."""
     ranks = np.empty(len(table), np.intp)
-    ranks[best_first(scores.offset_score, table)] = np.arange(1, len(table) + 1)
+    ranks[best_first(scores.value, table)] = np.arange(1, len(table) + 1)
     return ranks

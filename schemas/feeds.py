@@ -1,6 +1,6 @@
 """What flows out: feeds, what they explain, and dead letters."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -17,26 +17,26 @@ class StageCount(Struct, frozen=True):
     kept: int
 
 
-class Factor(Struct, frozen=True):
-    """One multiplier of a score."""
+class ScoreStep(Struct, frozen=True):
+    """What one scorer did: after it the score is `value`, at least `value`, or `value` times what it was."""
 
     name: str
+    operation: Literal["is", "at_least", "times"]
     value: float
 
 
 class ScoreExplanation(Struct, frozen=True):
     """How a score came about.
 
-    The contributions, summed in order, give `weighted`; the negative offset turns it into `offset_score`; the factors,
-    multiplied in order, turn that into the score of the item: exactly, to the last bit (x-algorithm.md 1.3, 1.5).
+    The contributions, summed in order, give `weighted`; the steps, taken in order, turn that into the score of the
+    item: exactly, to the last bit (x-algorithm.md 1.3, 1.5).
     """
 
     probabilities: dict[str, float]
     contributions: dict[str, float]
     weighted: float
-    offset_score: float
-    factors: tuple[Factor, ...]
-    rank_before: Annotated[int, Meta(description="rank by offset_score among all scored, from 1")]
+    steps: tuple[ScoreStep, ...]
+    rank_before: Annotated[int, Meta(description="rank by the value model alone among all scored, from 1")]
 
 
 class FeedItem(Struct, frozen=True, omit_defaults=True):

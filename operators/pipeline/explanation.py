@@ -8,7 +8,7 @@ import numpy.typing as npt
 from operators.pipeline.candidates import THUNDER, CandidateTable
 from operators.pipeline.scorers import HEADS, ScoreTable
 from schemas.actions import DWELL_TIME
-from schemas.feeds import Factor, ScoreExplanation
+from schemas.feeds import ScoreExplanation, ScoreStep
 
 
 def explain(
@@ -16,18 +16,14 @@ def explain(
 ) -> ScoreExplanation:
     """Return how the score of one candidate came about.
 
-    Summing the contributions in their order gives `weighted`, and multiplying `offset_score` by the factors in their
-    order gives the score: both exactly, in double precision.
+    Summing the contributions in their order gives `weighted`, and taking the steps in theirs gives the score: both
+    exactly, in double precision.
     """
     return ScoreExplanation(
         probabilities={head: float(value) for head, value in zip(HEADS, probabilities[row], strict=True)},
         contributions={head: float(value) for head, value in zip(HEADS, scores.contributions[:, row], strict=True)},
         weighted=float(scores.weighted[row]),
-        offset_score=float(scores.offset_score[row]),
-        factors=(
-            Factor("author_diversity", float(scores.diversity[row])),
-            Factor("out_of_network", float(scores.oon[row])),
-        ),
+        steps=tuple(ScoreStep(step.name, step.operation, float(step.value[row])) for step in scores.steps),
         rank_before=int(ranks[row]),
     )
 

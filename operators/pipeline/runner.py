@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.keys import Keys, Mask
 from operators.pipeline.candidates import CandidateTable
@@ -18,6 +19,8 @@ from schemas.feeds import StageCount
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+N = TypeVar("N", np.bool_, np.float64)
+Rows = npt.NDArray[np.intp]
 
 
 @dataclass(slots=True)
@@ -60,6 +63,36 @@ def attempt(query: Query, component: str, work: Callable[[], T], fallback: T) ->
         return fallback
 
 
+def row_by_row(
+    query: Query,
+    component: str,
+    work: Callable[[Rows], npt.NDArray[N]],
+    default: npt.NDArray[N],
+    compares_rows: bool,
+) -> npt.NDArray[N]:
+    """Return what a component makes of each candidate; those on which it fails keep the default, and the feed says so.
+
+    `work` is given row numbers. A component that compares rows fails as a whole (x-algorithm.md 1.1).
+    """
+    out, waiting = default.copy(), [np.arange(len(default))]
+    failed = False
+    while waiting:
+        rows = waiting.pop()
+        try:
+            values = work(rows)
+            if values.shape != rows.shape:
+                raise ValueError(f"{component} returned shape {values.shape} for {len(rows)} candidates")
+            out[rows] = values
+        except Exception:  # a component may fail in any way; the feed still goes out
+            if not failed:
+                log.exception("component %s failed for request %s", component, query.request.event.request)
+                query.degraded.append(component)
+                failed = True
+            if len(rows) > 1 and not compares_rows:
+                waiting += np.array_split(rows, 2)
+    return out
+
+
 def run_filters(
     filters: Iterable[Filter], query: Query, table: CandidateTable, accounting: Accounting
 ) -> tuple[CandidateTable, Mask]:
@@ -77,9 +110,9 @@ def run_filters(
         if one.compares_rows and not alive.all():
             table, survivors = table.take(alive), survivors[alive]
             alive = np.ones(len(table), np.bool_)
-        keep = attempt(query, f"filter.{one.name}", partial(_mask, one, query, table), None)
-        if keep is None:
-            continue
+        keep = row_by_row(
+            query, f"filter.{one.name}", partial(_mask, one, query, table), np.ones_like(alive), one.compares_rows
+        )
         before = int(alive.sum())
         accounting.drop(one.name, one.rule, table.post[alive & ~keep])
         alive &= keep
@@ -89,8 +122,5 @@ def run_filters(
     return table.take(alive), kept
 
 
-def _mask(one: Filter, query: Query, table: CandidateTable) -> Mask | None:
-    keep = one.keeps(query, table)
-    if keep.shape != (len(table),):
-        raise ValueError(f"filter {one.name} returned a mask of shape {keep.shape} for {len(table)} candidates")
-    return keep
+def _mask(one: Filter, query: Query, table: CandidateTable, rows: Rows) -> Mask:
+    return one.keeps(query, table if len(rows) == len(table) else table.take(rows))

@@ -85,6 +85,17 @@ class Query:
         return self.request.parameters
 
     @property
+    def feed_size(self) -> int:
+        """How many posts the feed is to have."""
+        return self.request.event.limit or self.parameters.selection.result_size
+
+    @property
+    def selected_max(self) -> int:
+        """How many posts are selected before the last filters: a longer feed keeps the head-room that top-K has."""
+        selection = self.parameters.selection
+        return max(selection.top_k, self.feed_size + selection.top_k - selection.result_size)
+
+    @property
     def is_new_viewer(self) -> bool:
         """Whether the out-of-network factor for eligible new viewers holds (x-algorithm.md 1.5; off by default)."""
         scoring, created_ms = self.parameters.scoring, self.relations.account_created_ms

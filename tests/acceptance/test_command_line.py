@@ -209,7 +209,7 @@ def test_feed_shows_one_feed_with_reasons(small: Path, checkpoint: Path, world: 
     told = run("feed", small, "1001", "--at", at, "-c", checkpoint, "--limit", "5", "--explain")
     assert told.exit_code == 0
     assert "what was dropped, and why" in told.stdout
-    assert "author_diversity" in told.stdout
+    assert "negative_offset =" in told.stdout
     plain = run("feed", small, "nobody-knows-me", "-c", checkpoint)
     assert plain.exit_code == 0
     assert "feed of nobody-knows-me" in plain.stdout

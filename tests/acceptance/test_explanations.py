@@ -62,12 +62,13 @@ def test_contributions_offset_and_factors_reproduce_every_score(
             for value in told["contributions"].values():
                 weighted += value
             assert weighted == told["weighted"]
-            if weighted < 0:
-                assert told["offset_score"] == (max(weighted, -negative) + negative) / total * 0.001
-            else:
-                assert told["offset_score"] == weighted + 0.001
-            score = told["offset_score"]
-            for factor in told["factors"]:
+            offset, *factors = told["steps"]
+            assert (offset["name"], offset["operation"]) == ("negative_offset", "is")
+            squeezed = (max(weighted, -negative) + negative) / total * 0.001
+            assert offset["value"] == (squeezed if weighted < 0 else weighted + 0.001)
+            score = offset["value"]
+            for factor in factors:
+                assert factor["operation"] == "times"
                 score *= factor["value"]
             assert score == item["score"]
             checked += 1

@@ -186,5 +186,5 @@ def test_new_accounts_with_follows_see_their_network_first_where_that_is_switche
     feeds = play([Profile(T0, VIEWER, T0, 3), *followed, *posts, switched]).feeds["r"]
     assert [item.in_network for item in feeds.items] == [True] * 5 + [False] * 10
     old = play([Profile(T0, VIEWER, T0 - 86_400_000, 3), *followed, *posts, switched]).feeds["r"]
-    factors = {f.value for item in old.items for f in item.explanation.factors if f.name == "out_of_network"}
+    factors = {f.value for item in old.items for f in item.explanation.steps if f.name == "out_of_network"}
     assert factors == {1.0, 0.75}

@@ -91,7 +91,7 @@ def test_parameters_of_a_request_count_for_it_alone(play: Player) -> None:
         [*posts, *(FeedRequest(one.at, one.request, 1, explain=True, parameters=one.parameters) for one in asked)]
     )
     factors = {
-        name: {factor.value for item in feed.items for factor in item.explanation.factors if "network" in factor.name}
+        name: {factor.value for item in feed.items for factor in item.explanation.steps if "network" in factor.name}
         for name, feed in played.feeds.items()
     }
     assert factors == {"before": {0.75}, "changed": {0.125}, "after": {0.75}}

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from operators.parameters import DEFAULTS, Parameters
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting
-from operators.pipeline.scorers import HEADS, negative_offset
+from operators.pipeline.scorers import HEADS
+from operators.pipeline.scorers.value import squeezed
 from operators.pipeline.selection import conversation_of, dedup_conversation, visibility
 from operators.slate import Ranked, make_feed
 from operators.viewers.viewers import Viewers
@@ -41,7 +42,8 @@ def served(
     at_ms: int = NOW_MS,
 ) -> Feed:
     event = FeedRequest(at=at_ms, request="r", viewer=VIEWER, explain=explain, limit=limit)
-    ranked = Ranked(query(event=event), rows, probabilities, Accounting(explain), Ids(), "model")
+    vectors = np.eye(len(rows), dtype=np.float32)
+    ranked = Ranked(query(event=event), rows, probabilities, Accounting(explain), Ids(), "model", vectors)
     return make_feed(ranked, viewers() if partition is None else partition)[0]
 
 
@@ -126,10 +128,13 @@ def test_explanations_add_up_to_the_score_exactly(count: int, seed: int) -> None
         for contribution in told.contributions.values():
             weighted += contribution
         assert weighted == told.weighted
-        assert float(negative_offset(np.array([weighted]), weights, offset)[0]) == told.offset_score
-        score = told.offset_score
-        for factor in told.factors:
-            score *= factor.value
+        first, *others = told.steps
+        assert first.operation == "is"
+        assert float(squeezed(np.array([weighted]), weights, offset)[0]) == first.value
+        score = first.value
+        for step in others:
+            assert step.operation == "times"
+            score *= step.value
         assert score == item.score
     ranks = [item.explanation.rank_before for item in feed.items if item.explanation]
     assert len(set(ranks)) == len(ranks)

@@ -1,0 +1,99 @@
+"""From outputs to scores: a value for each candidate, then scorers in X's order (x-algorithm.md 1.3, 1.5, 1.6)."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.runner import row_by_row
+from operators.pipeline.scorers.diversity import author_diversity, dpp
+from operators.pipeline.scorers.network import out_of_network
+from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, best_first
+from operators.pipeline.scorers.value import HEADS, dwell_regret, head_weights, negative_offset, weighted_sum
+from operators.viewers.query import Query
+
+__all__ = ["HEADS", "SCORERS", "ScoreTable", "Scorer", "Scores", "best_first", "score", "score_alone"]
+
+OFFSET: Final = Scorer(negative_offset, "is", "1.3")
+DIVERSITY: Final = Scorer(author_diversity, "times", "1.3, 1.5", compares_rows=True)
+NETWORK: Final = Scorer(out_of_network, "times", "1.3, 1.5 item 4")
+DPP: Final = Scorer(dpp, "times", "1.6", compares_rows=True, enable=lambda query: query.parameters.dpp.enabled)
+REGRET: Final = Scorer(dwell_regret, "is", "1.5, off by default", compares_rows=True)
+
+
+def _where_positive(scorer: Scorer) -> Scorer:
+    """Return a scorer that leaves negative scores alone: a factor below 1 would raise them."""
+
+    def values(query: Query, table: CandidateTable, scored: Scored) -> Scores:
+        return np.where(scored.score >= 0, scorer.values(query, table, scored), 1.0)
+
+    values.__name__, values.__doc__ = scorer.name, scorer.values.__doc__
+    return replace(scorer, values=values)
+
+
+# The scorers of each value model, in order (x-algorithm.md 1.5).
+SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
+    "weighted": (OFFSET, DIVERSITY, NETWORK, DPP),
+    "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), OFFSET, DPP),
+    "dwell_regret": (REGRET, DIVERSITY, NETWORK, DPP),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreTable:
+    """How each candidate's score came about; `contributions` is [heads, n].
+
+    `score` is `weighted` after the `steps`, in their order.
+    """
+
+    contributions: Scores
+    weighted: Scores
+    steps: tuple[Step, ...]
+    score: Scores
+
+    @property
+    def value(self) -> Scores:
+        """The score before anything but the value model had its say."""
+        return next((step.value for step in self.steps if step.operation == "is"), self.weighted)
+
+
+def score(
+    query: Query,
+    table: CandidateTable,
+    probabilities: npt.NDArray[np.float32],
+    vectors: npt.NDArray[np.float32] | None = None,
+) -> ScoreTable:
+    """Return the scores of n candidates from their outputs, float32[n, 19] in the order of the actions.
+
+    `vectors` float32[n, D] are the unit vectors of those that diversity looks at, zeros for the others. A scorer that
+    fails leaves scores as they were, and the feed says so.
+    """
+    contributions = head_weights(query, table) * probabilities.T.astype(np.float64)
+    weighted = weighted_sum(contributions)
+    scored, steps = Scored(probabilities, contributions, weighted, weighted, vectors), []
+    for scorer in SCORERS[query.parameters.scoring.value_model]:
+        if not scorer.enable(query):
+            continue
+        # A step that says nothing of a candidate leaves its score as it is.
+        silent = np.ones(len(table)) if scorer.operation == "times" else scored.score
+        work = partial(_values, scorer, query, table, scored)
+        values = row_by_row(query, f"scorer.{scorer.name}", work, silent, scorer.compares_rows)
+        steps.append(Step(scorer.name, scorer.operation, values))
+        scored = replace(scored, score=OPERATIONS[scorer.operation](scored.score, values))
+    return ScoreTable(contributions, weighted, tuple(steps), scored.score)
+
+
+def score_alone(query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> Scores:
+    """Return the weighted sums of candidates times what depends on a candidate alone: near to the final order."""
+    weighted = weighted_sum(head_weights(query, table) * probabilities.T.astype(np.float64))
+    nothing = Scored(probabilities, np.zeros((0, len(table))), weighted, weighted)
+    return weighted * np.where(weighted > 0, out_of_network(query, table, nothing), 1.0)
+
+
+def _values(scorer: Scorer, query: Query, table: CandidateTable, scored: Scored, rows: npt.NDArray[np.intp]) -> Scores:
+    if len(rows) == len(table):
+        return scorer.values(query, table, scored)
+    return scorer.values(query, table.take(rows), scored.take(rows))

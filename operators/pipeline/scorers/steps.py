@@ -1,0 +1,102 @@
+"""What a scorer is: a step that multiplies scores, replaces them or raises them, and can be told of afterwards."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.keys import Mask
+from operators.pipeline.candidates import CandidateTable
+from operators.viewers.query import Query
+
+Scores = npt.NDArray[np.float64]
+Operation = Literal["times", "is", "at_least"]
+
+OPERATIONS: Final[dict[Operation, Callable[[Scores, Scores], Scores]]] = {
+    "times": np.multiply,
+    "is": lambda _before, value: value,
+    "at_least": np.maximum,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What scorers read of n candidates: the model's outputs float32[n, 19], and the scores so far.
+
+    `contributions` [heads, n] are weight times output, `weighted` their sum. `vectors` float32[n, D] are the posts'
+    unit vectors, rows of zeros where there is none, and None where nobody made any.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    contributions: Scores
+    weighted: Scores
+    score: Scores
+    vectors: npt.NDArray[np.float32] | None = None
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Scored":
+        """Return the candidates at `rows`."""
+        vectors = None if self.vectors is None else self.vectors[rows]
+        return Scored(
+            self.probabilities[rows], self.contributions[:, rows], self.weighted[rows], self.score[rows], vectors
+        )
+
+
+def _always(_query: Query) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """A component of the pipeline: the value it finds for each candidate, float64[n], and what the score does with it.
+
+    `source` is where the rule comes from. `compares_rows` marks a rule that looks at other rows than its own.
+    """
+
+    values: Callable[[Query, CandidateTable, Scored], Scores]
+    operation: Operation
+    source: str
+    compares_rows: bool = False
+    enable: Callable[[Query], bool] = _always
+
+    @property
+    def name(self) -> str:
+        """The name in feeds, parameters and metrics."""
+        return self.values.__name__
+
+    @property
+    def rule(self) -> str:
+        """The rule in one sentence, the first line of the docstring."""
+        return (self.values.__doc__ or "").partition("\n")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a scorer did: after it, a candidate's score is `value`, at least `value`, or so many times as high."""
+
+    name: str
+    operation: Operation
+    value: Scores
+
+
+def best_first(scores: Scores, table: CandidateTable) -> npt.NDArray[np.intp]:
+    """Return the order by score, highest first; ties by newest, then by highest key, so that it is always the same."""
+    return np.lexsort((~table.post, -table.created_ms, -scores))
+
+
+def earlier_of_author(scores: Scores, table: CandidateTable) -> npt.NDArray[np.int64]:
+    """Return how many better posts of its author stand before each candidate, int64[n]."""
+    order = best_first(scores, table)
+    author = table.author[order]
+    by_author = np.argsort(author, kind="stable")
+    starts = np.flatnonzero(np.concatenate([[True], author[by_author][1:] != author[by_author][:-1]]))
+    sizes = np.diff(np.concatenate([starts, [len(author)]]))
+    earlier = np.empty(len(author), np.int64)
+    earlier[order[by_author]] = np.arange(len(author)) - np.repeat(starts, sizes)
+    return earlier
+
+
+def where(mask: Mask, value: float) -> Scores:
+    """Return `value` where marked and 1 elsewhere."""
+    return np.where(mask, value, 1.0)
