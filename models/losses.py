@@ -1,6 +1,6 @@
 """What training lowers: the ranker's loss over all heads and the retrieval model's softmax (x-algorithm.md 3.5)."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from models.config import PhoenixConfig
 from models.features import DWELL_SCALE_S, CandidateFeatures, ContextFeatures
 from models.inputs import F32, U64, Bools
-from models.ranker import OUTPUTS, RankerParameters, rank_logits
-from models.two_tower import TwoTowerParameters, post_vectors, viewer_vector
+from models.pieces import stacked, summed
+from models.ranker import OUTPUTS, RankerParameters, example_tokens, token_logits
+from models.two_tower import TwoTowerParameters, mean_vector, post_vectors, viewer_tokens, viewer_vector
 from schemas.actions import ACTION_INDEX, DWELL_TIME, NEGATIVE_ACTIONS
 
 PROBABILITY_HEADS: Final = DWELL_TIME  # columns 0 to 17; column 18 is continuous
@@ -58,25 +59,47 @@ def ranker_loss(
     candidates: CandidateFeatures,
     labels: RankerLabels,
 ) -> Array:
-    """Return binary cross-entropy over all heads, sum over sum of weights, plus 0.1 x the dwell loss.
+    """Return binary cross-entropy over all heads, sum per row and head, plus 0.1 x the dwell loss.
+
+    It is divided by the weights of rows and heads: dividing by rows alone would let the number of heads set the
+    learning rate.
 
     Dwell uses the Tweedie deviance (power 1.5), one of the two forms X trains with: its minimum is the mean, the
     expected seconds that serving promises, where the absolute error's is the median, which is 0 in most feeds.
     """
-    logits = jax.vmap(rank_logits, in_axes=(None, None, 0, 0))(parameters, config, context, candidates)
+    entropy_weight, dwell_weight = _ranker_weights(labels)
+    scales = (
+        1.0 / jnp.maximum(jnp.sum(entropy_weight), 1.0),
+        DWELL_WEIGHT / jnp.maximum(jnp.sum(dwell_weight), 1.0),
+    )
+    tokens = jax.vmap(example_tokens, in_axes=(None, None, 0, 0))(parameters, config, context, candidates)
+
+    def of_piece(shared: tuple[RankerParameters, tuple[Array, Array]], tokens: Any, given: Any) -> Array:
+        (history, posts), (valid, labels) = tokens, given
+        logits = jax.vmap(token_logits, in_axes=(None, None, 0, 0, 0))(shared[0], config, history, posts, valid)
+        entropy, dwell = _ranker_sums(logits, labels)
+        return entropy * shared[1][0] + dwell * shared[1][1]
+
+    core = _without_tables(parameters, "blocks", "norm", "outputs", "bias_outputs")
+    return summed(of_piece, (core, scales), tokens, jax.tree.map(jnp.asarray, (context.valid, labels)))
+
+
+def _ranker_weights(labels: RankerLabels) -> tuple[Array, Array]:
+    """Return the weights of rows and heads [B, C, PROBABILITY_HEADS], and of dwell times [B, C]."""
+    seen, weight = jnp.asarray(labels.seen), jnp.asarray(labels.weight)
+    return weight[..., None] * jnp.where(NEGATIVE_HEADS, seen[..., None], 1.0), seen * weight
+
+
+def _ranker_sums(logits: Array, labels: RankerLabels) -> tuple[Array, Array]:
+    """Return the weighted sums of cross-entropy and of the dwell deviance over logits [B, C, OUTPUT_COLUMNS]."""
+    entropy_weight, dwell_weight = _ranker_weights(labels)
     bits = (jnp.asarray(labels.actions)[..., None] >> jnp.arange(PROBABILITY_HEADS)) & 1
     heads = logits[..., :PROBABILITY_HEADS]
     entropy = jax.nn.softplus(heads) - bits * heads
-    seen = jnp.asarray(labels.seen)
-    weight = jnp.asarray(labels.weight)[..., None] * jnp.where(NEGATIVE_HEADS, seen[..., None], 1.0)
-    # Per row and head; dividing by rows alone would let the number of heads set the learning rate.
-    loss = jnp.sum(weight * entropy) / jnp.maximum(jnp.sum(weight), 1.0)
     mean = jax.nn.softplus(logits[..., OUTPUTS - 1]) + DWELL_MIN
     root = jnp.sqrt(mean)
     deviance = 2.0 * jnp.asarray(labels.dwell) / root + 2.0 * root
-    seen_weight = seen * labels.weight
-    dwell = jnp.sum(seen_weight * deviance) / jnp.maximum(jnp.sum(seen_weight), 1.0)
-    return loss + DWELL_WEIGHT * dwell
+    return jnp.sum(entropy_weight * entropy), jnp.sum(dwell_weight * deviance)
 
 
 def retrieval_loss(
@@ -91,7 +114,7 @@ def retrieval_loss(
     `entity` int32[N, 8] are the batch's posts. A post's logit is corrected by 2 log(its count in the batch), so that
     posts many viewers act on are not pushed away for being common among the rivals.
     """
-    viewers = jax.vmap(viewer_vector, in_axes=(None, None, 0))(parameters, config, context)
+    viewers = viewer_vectors(parameters, config, context)
     posts = post_vectors(parameters, config, jnp.asarray(entity))
     logits = viewers @ posts.T * jnp.exp(-parameters.log_temperature) - LOGQ_SCALE * jnp.asarray(labels.log_count)
     rivals = jnp.where(labels.negative, logits, -jnp.inf)
@@ -105,6 +128,24 @@ def retrieval_loss(
     count = jnp.sum(positive, axis=1)
     mean = jnp.sum(positive * each, axis=1) / jnp.maximum(count, 1.0)
     return jnp.sum(mean) / jnp.maximum(jnp.sum(count > 0), 1.0)
+
+
+def viewer_vectors(parameters: TwoTowerParameters, config: PhoenixConfig, context: ContextFeatures) -> Array:
+    """Return the unit vectors [B, D] of a batch of contexts."""
+    if config.retrieval_causal:
+        return jax.vmap(viewer_vector, in_axes=(None, None, 0))(parameters, config, context)
+
+    def of_piece(core: TwoTowerParameters, tokens: Array, valid: Array) -> Array:
+        return jax.vmap(mean_vector, in_axes=(None, None, 0, 0))(core, config, tokens, valid)
+
+    tokens = jax.vmap(viewer_tokens, in_axes=(None, None, 0))(parameters, config, context)
+    core = _without_tables(parameters, "blocks", "norm", "to_viewer")
+    return stacked(of_piece, core, tokens, jnp.asarray(context.valid))
+
+
+def _without_tables(parameters: Any, *kept: str) -> Any:
+    """Return the parameters that act on tokens alone: no piece of a batch needs gradients of a table's size."""
+    return parameters._replace(**{name: None for name in parameters._fields if name not in kept})
 
 
 def counts_of(keys: U64) -> NDArray[np.int64]:

@@ -17,7 +17,7 @@ from jax import Array
 
 from models.config import VECTOR, PhoenixConfig
 from models.features import COUNT_BUCKETS, HISTORY_AGES, HOURS, POST_AGES, CandidateFeatures, ContextFeatures
-from models.inputs import CO_LIKED
+from models.inputs import CO_LIKED, Bools
 from models.transformer import (
     Block,
     encode_context,
@@ -238,9 +238,15 @@ def rank_logits(
     candidates: CandidateFeatures,
 ) -> Array:
     """Return the logits [C, OUTPUT_COLUMNS] of one example, straight from the parameters: what training uses."""
+    return token_logits(parameters, config, *example_tokens(parameters, config, context, candidates), context.valid)
+
+
+def token_logits(
+    parameters: RankerParameters, config: PhoenixConfig, tokens: Array, x: Array, valid: Bools | Array
+) -> Array:
+    """Return the logits [C, OUTPUT_COLUMNS] of the tokens of one example: [1 + S, D] and of its candidates [C, D]."""
     blocks = tuple(fold(block) for block in parameters.blocks)
-    tokens, x = example_tokens(parameters, config, context, candidates)
-    mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
+    mask, positions = mask_and_positions(jnp.asarray(valid), config.history_max)
     layers, _ = encode_context(blocks, tokens, mask, positions, config.heads)
     return output_logits(parameters, score_candidates(blocks, layers, x, config.heads))
 

@@ -14,6 +14,7 @@ from jax import Array
 
 from models.config import PhoenixConfig
 from models.features import ContextFeatures
+from models.inputs import Bools
 from models.ranker import (
     Around,
     Entities,
@@ -69,9 +70,18 @@ def viewer_vector(parameters: TwoTowerParameters, config: PhoenixConfig, context
         after = vectors_after(parameters, config, history, context)
         # Who has done nothing yet is known by the slot before the first action.
         return jnp.where(context.valid[-1], after[-1], after[0])
+    return mean_vector(parameters, config, viewer_tokens(parameters, config, context), context.valid)
+
+
+def viewer_tokens(parameters: TwoTowerParameters, config: PhoenixConfig, context: ContextFeatures) -> Array:
+    """Return the tokens [1 + S, D] of one context."""
     history = entity_tokens(parameters.entities, jnp.asarray(context.entity), config.retrieval_post_ids)
-    tokens = around_tokens(parameters.around, history, context)
-    mask, positions = mask_and_positions(jnp.asarray(context.valid), config.history_max)
+    return around_tokens(parameters.around, history, context)
+
+
+def mean_vector(parameters: TwoTowerParameters, config: PhoenixConfig, tokens: Array, valid: Bools | Array) -> Array:
+    """Return the unit vector [D] of a context's tokens [1 + S, D]: the mean of what its real slots say."""
+    mask, positions = mask_and_positions(jnp.asarray(valid), config.history_max)
     blocks = tuple(fold(block) for block in parameters.blocks)
     _, x = encode_context(blocks, tokens, mask, positions, config.retrieval_heads, full=True)
     outputs = inverse_rms(x) * x * parameters.norm

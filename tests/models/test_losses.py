@@ -14,7 +14,7 @@ from tests.models.toy_world import DISLIKE, FAVORITE, batch
 
 def constant_logits(monkeypatch: pytest.MonkeyPatch, values: np.ndarray) -> None:
     """Let the ranker say `values` [C, 32] for every example."""
-    monkeypatch.setattr(losses, "rank_logits", lambda *_: jax.numpy.asarray(values, np.float32))
+    monkeypatch.setattr(losses, "token_logits", lambda *_: jax.numpy.asarray(values, np.float32))
 
 
 def labels(actions: list[int], dwell: list[float], weight: list[float], seen: list[float]) -> RankerLabels:
@@ -80,7 +80,7 @@ def test_rivals_are_what_others_liked_and_what_the_viewer_disliked() -> None:
 
 def test_retrieval_loss_by_hand(small: Phoenix, monkeypatch: pytest.MonkeyPatch) -> None:
     # One viewer, three posts at products 1, 0 and -1, temperature 1; the second post stands twice in the batch.
-    monkeypatch.setattr(losses, "viewer_vector", lambda *_: jax.numpy.array([1.0, 0.0]))
+    monkeypatch.setattr(losses, "mean_vector", lambda *_: jax.numpy.array([1.0, 0.0]))
     monkeypatch.setattr(losses, "post_vectors", lambda *_: jax.numpy.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]]))
     inputs = step_inputs(batch(1, 1, 32, 3), small.config, TrainingConfig(), np.random.default_rng(0))
     given = RetrievalLabels(
