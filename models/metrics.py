@@ -1,4 +1,4 @@
-"""How well predictions fit what happened: rank-based AUC, log loss and calibration, in NumPy."""
+"""How well predictions fit what happened: AUC, average precision, log loss and calibration, in NumPy."""
 
 from dataclasses import dataclass
 
@@ -25,6 +25,22 @@ def auc(happened: Flags, scores: Floats) -> float | None:
     return (ranks_of_positives - positives * (positives + 1) / 2) / (positives * negatives)
 
 
+def average_precision(happened: Flags, scores: Floats) -> float | None:
+    """Return the area under precision over recall as a step function, equal scores being one step.
+
+    `happened` bool[n] and `scores` [n]. None where nothing happened: recall has no meaning. Chance gives the share
+    that happened.
+    """
+    positives = int(happened.sum())
+    if positives == 0:
+        return None
+    order = np.argsort(-scores, kind="stable")
+    # A threshold can only fall between different scores.
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    found = np.cumsum(happened[order])[ends]
+    return float(np.sum(np.diff(found, prepend=0) / positives * found / (ends + 1)))
+
+
 def average_ranks(scores: Floats) -> NDArray[np.float64]:
     """Return the rank of each score, 1 the lowest; equal scores share the average of their ranks."""
     _, group, sizes = np.unique(scores, return_inverse=True, return_counts=True)
@@ -39,6 +55,17 @@ def log_loss(happened: Flags, probabilities: Floats) -> float:
         return 0.0
     p = np.clip(probabilities.astype(np.float64), PROBABILITY_MIN, 1 - PROBABILITY_MIN)
     return float(-np.where(happened, np.log(p), np.log1p(-p)).mean())
+
+
+def relative_cross_entropy(happened: Flags, probabilities: Floats) -> float | None:
+    """Return the log loss over that of giving every row the share that happened; below 1 is better than that.
+
+    None where all rows are alike: the share then loses nothing.
+    """
+    share = float(happened.mean()) if len(happened) else 0.0
+    if share in (0.0, 1.0):
+        return None
+    return log_loss(happened, probabilities) / log_loss(happened, np.full(len(happened), share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +85,13 @@ def calibration(happened: Flags, probabilities: Floats, bins: int = 10) -> list[
         for rows in np.array_split(order, bins)
         if len(rows)
     ]
+
+
+def calibration_error(happened: Flags, probabilities: Floats, bins: int = 10) -> float:
+    """Return the expected calibration error: |predicted - observed| over bins of equally many rows, by their rows."""
+    found = calibration(happened, probabilities, bins)
+    rows = sum(one.rows for one in found)
+    return sum(one.rows * abs(one.predicted - one.observed) for one in found) / rows if rows else 0.0
 
 
 def by_group(groups: NDArray[np.uint64], happened: Flags, scores: Floats) -> float | None:

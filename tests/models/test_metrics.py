@@ -1,4 +1,4 @@
-"""AUC, log loss and calibration against numbers worked out by hand."""
+"""AUC, average precision, log loss and calibration against numbers worked out by hand."""
 
 import math
 
@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.metrics import auc, average_ranks, by_group, calibration, log_loss
+from models.metrics import (
+    auc,
+    average_precision,
+    average_ranks,
+    by_group,
+    calibration,
+    calibration_error,
+    log_loss,
+    relative_cross_entropy,
+)
 
 
 def test_auc_by_hand() -> None:
@@ -44,6 +53,37 @@ def test_calibration_bins_by_probability() -> None:
     low, high = calibration(np.array([False, True, True, True]), np.array([0.1, 0.3, 0.7, 0.9]), bins=2)
     assert (low.rows, low.predicted, low.observed) == (2, pytest.approx(0.2), 0.5)
     assert (high.rows, high.predicted, high.observed) == (2, pytest.approx(0.8), 1.0)
+
+
+def test_average_precision_by_hand() -> None:
+    # From the top: yes (1 of 1), no, yes (2 of 3); each yes adds half of the recall.
+    assert average_precision(np.array([True, False, True]), np.array([0.9, 0.5, 0.1])) == pytest.approx((1 + 2 / 3) / 2)
+    # All alike are one step: precision is the share that happened, in whatever order they come.
+    for happened in ([True, False, False, False], [False, False, False, True]):
+        assert average_precision(np.array(happened), np.full(4, 0.3)) == 0.25
+    # A tie at the top: 1 of 2 for half of the recall, then 2 of 3.
+    tied = average_precision(np.array([False, True, True]), np.array([0.7, 0.7, 0.2]))
+    assert tied == pytest.approx(0.5 * 1 / 2 + 0.5 * 2 / 3)
+    assert average_precision(np.array([False]), np.array([0.5])) is None
+
+
+def test_relative_cross_entropy_by_hand() -> None:
+    happened = np.array([True, False, False, False])
+    share = -(math.log(0.25) + 3 * math.log(0.75)) / 4
+    sure = -(math.log(0.5) + 3 * math.log(0.9)) / 4
+    assert relative_cross_entropy(happened, np.array([0.5, 0.1, 0.1, 0.1])) == pytest.approx(sure / share)
+    assert relative_cross_entropy(happened, np.full(4, 0.25)) == pytest.approx(1.0)
+    assert relative_cross_entropy(np.array([True]), np.array([0.5])) is None
+
+
+def test_calibration_error_by_hand() -> None:
+    happened, p = np.array([False, True, True, True, True]), np.array([0.1, 0.3, 0.7, 0.9, 1.0])
+    # Bins of 3 and 2 rows: 1.1 / 3 against 2 / 3, .95 against 1.
+    assert calibration_error(happened, p, bins=2) == pytest.approx(3 / 5 * 0.3 + 2 / 5 * 0.05)
+    # Errors of opposite sign in two bins do not cancel, within one they do.
+    happened, p = np.array([True, False]), np.array([0.4, 0.6])
+    assert calibration_error(happened, p, bins=2) == pytest.approx(0.6)
+    assert calibration_error(happened, p, bins=1) == pytest.approx(0.0)
 
 
 def test_auc_within_groups_passes_over_groups_of_one_kind() -> None:
