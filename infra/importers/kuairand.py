@@ -7,6 +7,7 @@ is logged when the video had been played, so no event is known before it happene
 """
 
 import datetime
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -95,13 +96,13 @@ def import_log(sources: list[Path], out: Path, options: Options, progress: Progr
 
 
 def _posts(table: pl.DataFrame, options: Options) -> Iterator[Event]:
-    """Yield a post for each video, its tags as topics; in no order."""
+    """Yield a post for each video, its tags and its length as topics; in no order."""
     videos = table.group_by("video_id", maintain_order=True).first()
     columns = ("video_id", "author_id", "time_ms", "upload_dt", "duration_ms", "tag")
     for video, author, seen_at, day, duration_ms, tags in videos.select(columns).iter_rows():
         uploaded = datetime.datetime.fromisoformat(day).replace(tzinfo=CHINA)
         at = seen_at - 1 if options.posts_at == "first_impression" else int(uploaded.timestamp() * 1000)
-        topics = tuple(f"tag-{tag}" for tag in tags.split(",") if tag not in {"", "unknown"})
+        topics = (*(f"tag-{tag}" for tag in tags.split(",") if tag not in {"", "unknown"}), length_topic(duration_ms))
         yield PostCreated(
             at=min(at, seen_at - 1),
             post=video,
@@ -109,6 +110,11 @@ def _posts(table: pl.DataFrame, options: Options) -> Iterator[Event]:
             topics=topics,
             video_ms=min(duration_ms, VIDEO_MS_MAX),
         )
+
+
+def length_topic(duration_ms: int) -> str:
+    """Return the topic for a video's length: half octaves of its seconds, because long videos are watched otherwise."""
+    return f"length-{round(2 * math.log2(max(duration_ms, 1000) / 1000))}"
 
 
 def _engagements(table: pl.DataFrame, options: Options) -> Iterator[Event]:

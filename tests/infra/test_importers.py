@@ -107,9 +107,9 @@ def test_kuairand_impressions_become_requests_served_posts_and_engagements(tmp_p
     summary = run("kuairand", [source], tmp_path / "log.jsonl", {"test_rows": 1})
     events = _events(summary.log)
     assert [event for event in events if isinstance(event, PostCreated)] == [
-        PostCreated(UPLOADED, 1, 900, topics=("tag-39", "tag-43"), video_ms=12_000),
-        PostCreated(UPLOADED, 2, 901, topics=("tag-39", "tag-43"), video_ms=12_000),
-        PostCreated(UPLOADED, 3, 902, video_ms=12_000),
+        PostCreated(UPLOADED, 1, 900, topics=("tag-39", "tag-43", "length-7"), video_ms=12_000),
+        PostCreated(UPLOADED, 2, 901, topics=("tag-39", "tag-43", "length-7"), video_ms=12_000),
+        PostCreated(UPLOADED, 3, 902, topics=("length-7",), video_ms=12_000),
     ]
     # The third impression comes 60 s after the first, the fourth more than ten minutes later, the fifth is the test.
     assert [
