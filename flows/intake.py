@@ -31,8 +31,9 @@ class Intake:
     a `journal`, raw post events go there as they are taken in, with the clock of the moment. `polls`, `events` and
     `dead_letters` count what has come through.
 
-    With `counts_events` it counts what is done with posts and what was shown, of all viewers; on Kafka, where an
-    instance reads its own viewers' engagements alone, another flow counts and tells (flows/post_counts.py).
+    With `counts_events` it counts what is done with posts and what was shown, of all viewers, and tells co-likers; on
+    Kafka, where an instance reads its own viewers' engagements alone, another flow counts and tells
+    (flows/post_counts.py), and there are no co-likers.
     """
 
     def __init__(
@@ -92,6 +93,8 @@ class Intake:
         if self._counts_events and (poll.everyones is not None or poll.served):
             posts.counting.take(poll.everyones, poll.served)
             posts.forget_counts()
+        if self._counts_events and posts.co_likers is not None:
+            posts.co_likers.take_events(poll.post_events, poll.everyones)
         return [poll]
 
     def _delete_user(self, key: int) -> None:
@@ -99,6 +102,8 @@ class Intake:
         if self.state.deleted.add(key):
             self.state.posts.delete_author(key)
             self.state.viewers.forget(key)
+            if self.state.posts.co_likers is not None:
+                self.state.posts.co_likers.forget(key)
 
     def _pass_over_deleted(self, poll: Poll) -> None:
         """Drop what deleted users do and what is done to them; who they were is no longer told of others' posts."""

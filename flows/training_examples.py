@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.intake import Intake
+from flows.past_co_likers import CoLikedThen
 from flows.past_counts import CountsThen, Noted, Past, Traced
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, SERVED_MARK, polls_of
-from models.inputs import TERMS, Candidates, Context, ExampleBatch
+from models.inputs import CO_LIKED, TERMS, Candidates, Context, ExampleBatch, untouched
 from operators.decode import Poll
 from operators.keys import keys_of
 from operators.pipeline.candidates import RETRIEVAL
@@ -42,6 +43,7 @@ class Open:
     shown: bool
     posts: list[int]
     counts: CountsThen
+    co_liked: CoLikedThen
     actions: dict[int, int] = field(default_factory=dict)
     dwell_s: dict[int, float] = field(default_factory=dict)
 
@@ -129,7 +131,9 @@ class ExampleBuilder:
             if self._past is None or posts is not None
             else Traced(self._past)
         )
-        one = Open(query, posts is not None, shown, counts)
+        # Co-likers are not traced back: without a feed they are asked of what has been acted on lately.
+        co_liked = CoLikedThen(self._intake.state.posts, query, self._recent if posts is None else shown)
+        one = Open(query, posts is not None, shown, counts, co_liked)
         self._open.setdefault(query.context.key, []).append(one)
         self._in_order.append(one)
 
@@ -184,7 +188,7 @@ class ExampleBuilder:
         counts = counts_shown(one.counts.kinds, table.post, table.rank_post)
         return Example(
             context=one.query.context,
-            posts=replace(table.rank_columns(), counts=counts),
+            posts=replace(table.rank_columns(), counts=counts, co_liked=one.co_liked.columns(table.rank_post)),
             actions=np.array([one.actions.get(key, 0) for key in keys], np.uint32),
             dwell_s=np.array([one.dwell_s.get(key, 0.0) for key in keys], np.float32),
             shown=one.shown,
@@ -265,6 +269,7 @@ def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
         label_dwell_s=posts(lambda one: one.dwell_s, np.float32),
         shown=valid & np.array([one.shown for one in of])[:, None],
         valid=valid,
+        co_liked=posts(lambda one: one.posts.co_liked if len(one.posts.co_liked) else untouched(1), np.uint32, CO_LIKED),
         viewer_counts=np.stack([one.context.counts for one in of]),
         counts=posts(lambda one: one.posts.counts, np.uint32, COUNTS),
     )

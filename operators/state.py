@@ -10,6 +10,7 @@ from typing import Protocol
 from models.phoenix import Phoenix
 from operators.deleted_users import DeletedUsers
 from operators.parameters import Parameters
+from operators.posts.co_likers import CoLikers
 from operators.posts.husks import terms_of
 from operators.posts.index import CandidateIndex
 from operators.posts.live import LivePosts
@@ -42,9 +43,14 @@ class MemoryState:
         self.viewers = Viewers(parameters, deleted=self.deleted)
 
 
-def live_posts(parameters: Parameters, phoenix: Phoenix | None = None) -> LivePosts:
-    """Return empty live posts, with a candidate index of the model's dimensions where there is a model."""
+def live_posts(parameters: Parameters, phoenix: Phoenix | None = None, co_likers: bool = False) -> LivePosts:
+    """Return empty live posts, with a candidate index of the model's dimensions where there is a model.
+
+    Co-likers are kept up with `co_likers`, and for a model that reads what they say.
+    """
     table = PostTable(parameters.posts.retention_s, terms_of)
     if phoenix is None:
-        return LivePosts(table)
-    return LivePosts(table, CandidateIndex(phoenix.dimensions), phoenix.embed_posts)
+        return LivePosts(table, co_likers=CoLikers() if co_likers else None)
+    asked = co_likers or phoenix.config.co_likers
+    index = CandidateIndex(phoenix.dimensions)
+    return LivePosts(table, index, phoenix.embed_posts, CoLikers() if asked else None)

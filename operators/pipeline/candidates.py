@@ -19,7 +19,8 @@ class CandidateTable:
     """Candidates in order, n rows; a key of 0 means "none".
 
     `rank_*` is what the ranker is asked about: for a repost the original post and its author (x-algorithm.md 1.3);
-    `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far.
+    `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far, and
+    `rank_co_liked` [n, CO_LIKED] what co-likers say of it.
     `unsafe` says that a safety label drops the post for everybody, `unsafe_oon` that one drops it from accounts not
     followed, `muted` that its text matches one of the viewer's muted keywords.
     """
@@ -47,6 +48,7 @@ class CandidateTable:
     rank_terms: npt.NDArray[np.uint16]
     rank_author_followed: Mask
     rank_counts: npt.NDArray[np.uint32]
+    rank_co_liked: npt.NDArray[np.uint32]
     unsafe: Mask
     unsafe_oon: Mask
     muted: Mask
@@ -70,6 +72,7 @@ class CandidateTable:
             followed=self.rank_author_followed,
             has_video=self.has_video,
             counts=self.rank_counts,
+            co_liked=self.rank_co_liked,
         )
 
     @property

@@ -6,11 +6,12 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from models.inputs import U32
+from models.inputs import U32, untouched
 from models.phoenix import Phoenix
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
 from operators.pipeline.runner import Accounting, attempt
+from operators.posts.co_likers import Circle
 from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
 from operators.posts.live import LivePosts
 from operators.posts.records import Posts
@@ -30,6 +31,7 @@ def gather(
     if query.request.shed:
         return hydrate(query, posts, NO_ROWS, np.empty(0, np.uint8))
     parameters, rows = query.parameters, []
+    circle = attempt(query, "co_likers", partial(circle_of, query, posts, accounting), None)
     if parameters.thunder.enabled:
         found = attempt(query, "source.thunder", partial(from_thunder, query, posts), NO_ROWS)
         accounting.count("source.thunder", len(found), len(found))
@@ -42,7 +44,7 @@ def gather(
     source = np.concatenate([np.full(len(found), name, np.uint8) for name, found in rows] or [np.empty(0, np.uint8)])
     everything = np.concatenate([found for _, found in rows] or [NO_ROWS])
     nothing = partial(hydrate, query, posts, NO_ROWS, np.empty(0, np.uint8))
-    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source), None)
+    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source, circle), None)
     return nothing() if hydrated is None else hydrated
 
 
@@ -66,8 +68,21 @@ def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix, accounting:
     return rows
 
 
-def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.uint8]) -> CandidateTable:
-    """Return the candidates at `rows` with all that filters, ranker and scorers ask of them."""
+def circle_of(query: Query, posts: LivePosts, accounting: Accounting) -> Circle | None:
+    """Return what people like the viewer acted on of late; None where nobody keeps that."""
+    if posts.co_likers is None:
+        return None
+    with accounting.timing("co_likers"):
+        return posts.co_likers.circle(query.request.viewer, query.at_ms)
+
+
+def hydrate(
+    query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.uint8], circle: Circle | None = None
+) -> CandidateTable:
+    """Return the candidates at `rows` with all that filters, ranker and scorers ask of them.
+
+    Without a circle it's as if nobody had acted on them.
+    """
     table = posts.table
     own = table.gather(rows)
     is_reply, is_repost = own.flags & REPLY != 0, own.flags & REPOST != 0
@@ -112,6 +127,7 @@ def hydrate(query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.u
         rank_terms=rank_terms,
         rank_author_followed=contains(relations.followed, rank_author),
         rank_counts=counts_shown(posts.counts.kinds, own.key, rank_post),
+        rank_co_liked=_co_liked(query, posts, rank_post, circle),
         unsafe=_labelled(own, original, known, labels, visibility.drop_labels),
         unsafe_oon=_labelled(own, original, known, labels, visibility.drop_labels_oon),
         muted=_muted(query, posts, rows, reposted),
@@ -125,6 +141,12 @@ def counts_shown(kinds: Callable[[Keys], U32], posts: Keys, rank_posts: Keys) ->
     if len(reposts):
         counts[reposts] += kinds(posts[reposts])
     return counts
+
+
+def _co_liked(query: Query, posts: LivePosts, rank_post: Keys, circle: Circle | None) -> U32:
+    if posts.co_likers is None or circle is None:
+        return untouched(len(rank_post))
+    return posts.co_likers.columns(circle, rank_post, query.at_ms)
 
 
 def _rows_of(keys: Keys, wanted: Mask, posts: LivePosts) -> Rows:
