@@ -19,7 +19,7 @@ from flows.past_co_likers import CoLikedThen
 from flows.past_counts import CountsThen, Noted, Past, Traced
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, SERVED_MARK, polls_of
-from models.inputs import CO_LIKED, TERMS, Candidates, Context, ExampleBatch, untouched
+from models.inputs import CO_LIKED, TERMS, U32, Candidates, Context, ExampleBatch, untouched
 from operators.decode import Poll
 from operators.keys import keys_of
 from operators.pipeline.candidates import RETRIEVAL
@@ -269,7 +269,11 @@ def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
         label_dwell_s=posts(lambda one: one.dwell_s, np.float32),
         shown=valid & np.array([one.shown for one in of])[:, None],
         valid=valid,
-        co_liked=posts(lambda one: one.posts.co_liked if len(one.posts.co_liked) else untouched(1), np.uint32, CO_LIKED),
+        co_liked=posts(_co_liked, np.uint32, CO_LIKED),
         viewer_counts=np.stack([one.context.counts for one in of]),
         counts=posts(lambda one: one.posts.counts, np.uint32, COUNTS),
     )
+
+
+def _co_liked(one: Example) -> U32:
+    return one.posts.co_liked if len(one.posts.co_liked) else untouched(1)
