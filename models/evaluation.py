@@ -4,23 +4,40 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.inputs import ExampleBatch
-from models.metrics import CalibrationBin, auc, by_group, calibration, log_loss
+from models.inputs import U32, U64, ExampleBatch
+from models.metrics import (
+    CalibrationBin,
+    auc,
+    average_precision,
+    by_group,
+    calibration,
+    calibration_error,
+    log_loss,
+    relative_cross_entropy,
+)
 from models.phoenix import Phoenix
 from schemas.actions import ACTIONS, DWELL_TIME
 
 
 @dataclass(frozen=True, slots=True)
 class ActionResult:
-    """One action's fit: how often it happened, AUC over all rows and within viewers, log loss, calibration."""
+    """One action's fit: how often it happened, how well it is told apart over all rows and within viewers, calibration.
+
+    `pr_auc` is average precision, `relative_loss` the log loss over that of the share that happened; `calibration` has
+    ten bins of equally many rows, `calibration_error` is over them.
+    """
 
     action: str
     rows: int
     happened: int
     auc: float | None
+    pr_auc: float | None
     viewer_auc: float | None
     log_loss: float
+    relative_loss: float | None
+    calibration_error: float
     predicted: float
     observed: float
     calibration: list[CalibrationBin]
@@ -66,28 +83,39 @@ def evaluate(
         raise ValueError("there are no rows to evaluate on")
     given, bits, viewer = np.concatenate(scores), np.concatenate(labels), np.concatenate(viewers)
     seconds = np.concatenate(dwell)
+    predicted = given[:, DWELL_TIME]
+    return Evaluation(
+        len(given),
+        action_results(given, bits, viewer),
+        float(np.abs(predicted - seconds).mean()),
+        float(predicted.mean()),
+        float(seconds.mean()),
+    )
+
+
+def action_results(given: NDArray[np.floating], bits: U32, viewer: U64) -> list[ActionResult]:
+    """Return the fit of each action, dwell_time left out, to probabilities [n, 18 or more] in the order of ACTIONS.
+
+    `bits` u32[n] are the actions that happened, `viewer` u64[n] whose rows they are.
+    """
     results = []
     for column, action in enumerate(ACTIONS[:DWELL_TIME]):
         happened = (bits >> np.uint32(column)) & np.uint32(1) == 1
         p = given[:, column]
         results.append(
             ActionResult(
-                action,
-                len(p),
-                int(happened.sum()),
-                auc(happened, p),
-                by_group(viewer, happened, p),
-                log_loss(happened, p),
-                float(p.mean()),
-                float(happened.mean()),
-                calibration(happened, p),
+                action=action,
+                rows=len(p),
+                happened=int(happened.sum()),
+                auc=auc(happened, p),
+                pr_auc=average_precision(happened, p),
+                viewer_auc=by_group(viewer, happened, p),
+                log_loss=log_loss(happened, p),
+                relative_loss=relative_cross_entropy(happened, p),
+                calibration_error=calibration_error(happened, p),
+                predicted=float(p.mean()),
+                observed=float(happened.mean()),
+                calibration=calibration(happened, p),
             )
         )
-    predicted = given[:, DWELL_TIME]
-    return Evaluation(
-        len(given),
-        results,
-        float(np.abs(predicted - seconds).mean()),
-        float(predicted.mean()),
-        float(seconds.mean()),
-    )
+    return results

@@ -78,10 +78,15 @@ class CalibrationBin:
 
 
 def calibration(happened: Flags, probabilities: Floats, bins: int = 10) -> list[CalibrationBin]:
-    """Return at most `bins` bins of equally many rows, from the lowest probability to the highest."""
+    """Return at most `bins` bins of equally many rows, from the lowest probability to the highest.
+
+    Rows of one probability that a border between bins parts count as what happened to all of them on the average.
+    """
+    _, group, sizes = np.unique(probabilities, return_inverse=True, return_counts=True)
+    shares = (np.bincount(group, happened) / sizes)[group]
     order = np.argsort(probabilities, kind="stable")
     return [
-        CalibrationBin(len(rows), float(probabilities[rows].mean()), float(happened[rows].mean()))
+        CalibrationBin(len(rows), float(probabilities[rows].mean()), float(shares[rows].mean()))
         for rows in np.array_split(order, bins)
         if len(rows)
     ]

@@ -84,6 +84,8 @@ def test_calibration_error_by_hand() -> None:
     happened, p = np.array([True, False]), np.array([0.4, 0.6])
     assert calibration_error(happened, p, bins=2) == pytest.approx(0.6)
     assert calibration_error(happened, p, bins=1) == pytest.approx(0.0)
+    # One probability for all is off by as much in every bin, whatever the order of the rows.
+    assert calibration_error(np.array([True, True, False, False]), np.full(4, 0.4), bins=2) == pytest.approx(0.1)
 
 
 def test_auc_within_groups_passes_over_groups_of_one_kind() -> None:
