@@ -76,7 +76,8 @@ class Table:
 
     def happened(self, action: str) -> NDArray[np.bool_]:
         """Return whether an action came of each row."""
-        return (self.actions >> np.uint32(ACTION_INDEX[action])) & np.uint32(1) == 1
+        bits: U32 = (self.actions >> np.uint32(ACTION_INDEX[action])) & np.uint32(1)
+        return bits.astype(np.bool_)
 
 
 def _impressions(table: pl.DataFrame, outcomes: dict[str, Any], play_ms: NDArray[np.int64]) -> Impressions:

@@ -99,7 +99,7 @@ def latest(group: I64, at_ms: I64, known_ms: I64, values: F64, count: int) -> F6
     end = line.before(group, at_ms)
     start = line.before(group, np.full_like(at_ms, np.iinfo(np.int64).min // 4))
     place = end[:, None] - 1 - np.arange(count)
-    found = values[line.order][np.maximum(place, 0)]
+    found: F64 = values[line.order][np.maximum(place, 0)]
     found[place < start[:, None]] = np.nan
     return found
 
@@ -119,7 +119,9 @@ def features(
     prior = past(everything, rows.at_ms, rows.known_ms, rows.outcomes).rates(np.full_like(rows.outcomes, 0.1))
     columns, names = [rows.own], list(rows.own_names)
     often = slice(0, frequent)
-    asked = [(name, group, None, slice(None)) for name, group in rows.groups.items()]
+    asked: list[tuple[str, I64, int | None, slice]] = [
+        (name, group, None, slice(None)) for name, group in rows.groups.items()
+    ]
     asked += [(f"{name} of a day", rows.groups[name], DAY_MS, often) for name in lately]
     asked += [(f"{a} x {b}", _paired(rows.groups[a], rows.groups[b]), None, often) for a, b in pairs]
     expected = prior
