@@ -85,6 +85,7 @@ DEMO: Final = PhoenixConfig(
     retrieval_width=64,
     retrieval_layers=1,
     retrieval_post_ids=False,
+    counts=True,
 )
 # For logs without texts, where only its hashed id tells a post from others.
 IDS: Final = PhoenixConfig(
@@ -97,6 +98,7 @@ IDS: Final = PhoenixConfig(
     term_buckets=2,
     retrieval_width=64,
     retrieval_layers=1,
+    counts=True,
 )
 # For retrieval of the next post from long histories over a catalogue that changes little.
 FILMS: Final = PhoenixConfig(
@@ -114,5 +116,5 @@ FILMS: Final = PhoenixConfig(
     retrieval_heads=2,
     retrieval_causal=True,
 )
-STANDARD: Final = PhoenixConfig()
+STANDARD: Final = PhoenixConfig(counts=True)
 PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "ids": IDS, "films": FILMS, "standard": STANDARD}
