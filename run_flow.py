@@ -336,6 +336,31 @@ add_to(app)
 
 
 @app.command()
+def pipeline(
+    file: ParameterFile = None,
+    assignments: Set = None,
+    diff: Annotated[tuple[str, str] | None, typer.Option(help="two presets or files: what separates them")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the components of the pipeline in order, each with its rule, origin and parameters; or compare presets.
+
+    Example: `run_flow.py pipeline --diff january-2026 august-2026`
+    """
+    from flows.pipeline_table import component_rows, difference_rows
+
+    with refusals():
+        if diff:
+            one, other = (parameters_from(Path(name), None) for name in diff)
+            title, rows = " and ".join(diff), difference_rows(one, other, diff)
+        else:
+            title, rows = "the pipeline, in order", component_rows(parameters_from(file, assignments))
+    if as_json:
+        print_json(rows)
+    else:
+        console.print(rows_table(title, rows))
+
+
+@app.command()
 def bench(
     only: Annotated[
         list[str] | None, typer.Argument(help="some of: ranker, thunder, index, pipeline, ingest, memory, stores")

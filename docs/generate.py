@@ -7,9 +7,11 @@ import msgspec
 import typer
 from typer.cli import get_docs_for_click
 
-from operators.parameters import ENTRIES
-from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING
-from operators.pipeline.selection import POST_SELECTION
+from flows.pipeline_table import value_of
+from operators.parameters import DEFAULTS, ENTRIES
+from operators.pipeline.components import components
+from operators.pipeline.scorers import SCORERS
+from operators.presets import NAMES, differences, preset
 from run_flow import app
 
 FOLDER: Final = Path(__file__).parent
@@ -38,21 +40,42 @@ def parameters() -> str:
     return "\n".join(lines) + "\n"
 
 
-def filters() -> str:
-    """Return docs/filters.md."""
+def algorithm() -> str:
+    """Return docs/algorithm.md."""
     lines = [
         NOTE,
-        "# Filters, in order",
+        "# The algorithm, stage by stage",
         "",
-        "| stage | filter | rule |",
-        "|---|---|---|",
+        "Every component in the order in which it runs, with its rule, the parameters it goes by and where the rule is",
+        "from (sections of X's publication). Any of them can be changed or switched off by parameter, by file or by",
+        "request. `run_flow.py pipeline` prints this for any set of parameters.",
+        "",
+        "| stage | component | rule | switch | parameters and defaults | origin |",
+        "|---|---|---|---|---|---|",
     ]
-    for stage, chain in (
-        ("before scoring", PRE_SCORING),
-        ("at the slate", AT_THE_SLATE),
-        ("after selection", POST_SELECTION),
-    ):
-        lines += [f"| {stage} | `{one.name}` | {one.rule} |" for one in chain]
+    for one in components(DEFAULTS):
+        switch = f"`{one.switch}` = {value_of(DEFAULTS, one.switch)}" if one.switch else "always on"
+        reads = ", ".join(f"`{name}` = {value_of(DEFAULTS, name)}" for name in one.reads)
+        lines.append(f"| {one.stage} | `{one.name}` | {one.rule} | {switch} | {reads} | {one.origin} |")
+    lines += [
+        "",
+        "Other value models (`scoring.value_model`) take the place of the sum's offset, or come in another order:",
+        "",
+        "| value model | scorers, in order |",
+        "|---|---|",
+        *(f"| {name} | {', '.join(f'`{one.name}`' for one in chain)} |" for name, chain in SCORERS.items()),
+        "",
+        "## Presets",
+        "",
+        "`--parameters NAME` takes one of these; `run_flow.py pipeline --diff january august` compares two.",
+    ]
+    for name in NAMES:
+        one = preset(name)
+        lines += ["", f"### {name}", "", f"{one.about} ({one.source}, {one.date})", ""]
+        changed = differences(DEFAULTS, one.parameters)
+        if changed:
+            lines += ["| parameter | august-2026 | here |", "|---|---|---|"]
+            lines += [f"| `{key}` | {before} | {after} |" for key, (before, after) in changed.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -65,7 +88,7 @@ def command_line() -> str:
 
 def files() -> dict[str, str]:
     """Return the text of each generated document by name."""
-    return {"parameters.md": parameters(), "filters.md": filters(), "command-line.md": command_line()}
+    return {"parameters.md": parameters(), "algorithm.md": algorithm(), "command-line.md": command_line()}
 
 
 if __name__ == "__main__":

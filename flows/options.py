@@ -6,20 +6,27 @@ from typing import Annotated
 import typer
 
 from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
+from operators.presets import preset
 
 Log = Annotated[
     Path, typer.Argument(help="JSON Lines, plain, .gz or .zst: one merged file, or a folder, a file a topic")
 ]
 Out = Annotated[Path, typer.Option("--out", "-o", help="where the outputs go")]
 Checkpoint = Annotated[str, typer.Option("--checkpoint", "-c", help="a Phoenix checkpoint: a path, or `demo`")]
-ParameterFile = Annotated[Path | None, typer.Option("--parameters", "-p", help="a TOML file of parameters")]
+ParameterFile = Annotated[
+    Path | None,
+    typer.Option("--parameters", "-p", help="a TOML file of parameters, or a preset's name"),
+]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="one parameter, as name=value; may be repeated")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
 def parameters_from(file: Path | None, assignments: list[str] | None) -> Parameters:
-    """Return the defaults with a file's and the command line's values in place."""
-    parameters = load(file) if file is not None else DEFAULTS
+    """Return the defaults, or a preset, with a file's and the command line's values in place."""
+    if file is None:
+        parameters = DEFAULTS
+    else:
+        parameters = load(file) if file.exists() or file.suffix else preset(str(file)).parameters
     return parameters.overridden(dict(parse_assignment(one) for one in assignments or []))
 
 

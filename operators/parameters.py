@@ -67,9 +67,32 @@ class Retrieval(Struct, frozen=True, forbid_unknown_fields=True):
     posts_max: Annotated[int, _meta("posts returned", "1.5 sources", ge=0, le=10_000)] = 1000
 
 
-class Filters(Struct, frozen=True, forbid_unknown_fields=True):
-    """The pre-scoring filters."""
+def _switch(source: str) -> Meta:
+    return _meta("run this component", source)
 
+
+class Filters(Struct, frozen=True, forbid_unknown_fields=True):
+    """The filters, each with a switch of its name, and what they go by."""
+
+    drop_duplicates: Annotated[bool, _switch("1.5 row 1")] = True
+    core_data_hydration: Annotated[bool, _switch("1.5 row 2")] = True
+    age: Annotated[bool, _switch("1.5 row 3")] = True
+    self_tweet: Annotated[bool, _switch("1.5 row 4")] = True
+    oon_retweet_reply: Annotated[bool, _switch("1.5 row 5")] = True
+    oon_nsfw_simclusters: Annotated[bool, _switch("1.5 row 6")] = True
+    retweet_deduplication: Annotated[bool, _switch("1.5 row 7")] = True
+    ineligible_subscription: Annotated[bool, _switch("1.5 row 8")] = True
+    previously_seen: Annotated[bool, _switch("1.5 row 9")] = True
+    previously_seen_backup: Annotated[bool, _switch("1.5 row 10")] = True
+    previously_served: Annotated[bool, _switch("1.5 row 11")] = True
+    viewer_muted_keyword: Annotated[bool, _switch("1.5 row 12")] = True
+    author_socialgraph: Annotated[bool, _switch("1.5 row 13")] = True
+    video: Annotated[bool, _switch("1.5 row 15")] = True
+    visibility: Annotated[bool, _switch("1.5 post-selection")] = True
+    dedup_conversation: Annotated[bool, _switch("1.5 post-selection")] = True
+    originals_pass: Annotated[
+        bool, _meta("of a post and its retweets only retweets are dropped, as in January", "1.2 row 5")
+    ] = False
     age_s: Annotated[int, _meta("older posts are dropped", "1.5 row 3", ge=0)] = 172_800
     served_every_request: Annotated[
         bool, _meta("drop served posts on every request, not only at the bottom of the feed", "1.5 row 11")
@@ -86,10 +109,12 @@ class Weights(Struct, frozen=True, forbid_unknown_fields=True):
 
     favorite: Annotated[float, _meta("", "1.5")] = 0.5
     reply: Annotated[float, _meta("", "1.5")] = 5.0
+    reply_engaged_by_author: Annotated[float, _meta("no head yet", "2023-generation.md 2")] = 0.0
     retweet: Annotated[float, _meta("", "1.5")] = 1.0
     photo_expand: Annotated[float, _meta("", "1.5")] = 0.05
     video_open: Annotated[float, _meta("no head yet", "1.5")] = 0.05
     click: Annotated[float, _meta("", "1.5")] = 0.4
+    good_click_v2: Annotated[float, _meta("no head yet", "2023-generation.md 2")] = 0.0
     open_link: Annotated[float, _meta("no head yet", "1.5")] = 0.2
     profile_click: Annotated[float, _meta("", "1.5")] = 0.0
     vqv: Annotated[float, _meta("video quality view", "1.5")] = 0.05
@@ -118,8 +143,11 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     """From probabilities to a score."""
 
     value_model: Annotated[
-        Literal["weighted", "mpn", "dwell_regret"], _meta("the value model: weighted, mpn or dwell_regret", "1.5")
+        Literal["weighted", "mpn", "dwell_regret", "march_2023"],
+        _meta("the value model: weighted, mpn, dwell_regret or march_2023", "1.5; 2023-generation.md 2"),
     ] = "weighted"
+    author_diversity: Annotated[bool, _switch("1.5")] = True
+    out_of_network: Annotated[bool, _switch("1.5")] = True
     negative_offset: Annotated[float, _meta("e: where non-negative scores start", "1.5", ge=0)] = 0.001
     reply_mutual_follow_boost: Annotated[
         float, _meta("added to the reply weight for originals of mutual follows", "1.5")

@@ -75,6 +75,8 @@ def _select(
     size, chosen = query.feed_size, order[: query.selected_max]
     accounting.count("top_k", len(order), len(chosen))
     for last in POST_SELECTION:
+        if not last.enable(query):
+            continue
         view = table.take(chosen)
         values = np.zeros(len(chosen)) if scores is None else scores.score[chosen]
         everything = np.arange(len(chosen))

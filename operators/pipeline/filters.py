@@ -50,9 +50,10 @@ def oon_nsfw_simclusters(_query: Query, table: CandidateTable) -> Mask:
     return ~drop
 
 
-def retweet_deduplication(_query: Query, table: CandidateTable) -> Mask:
+def retweet_deduplication(query: Query, table: CandidateTable) -> Mask:
     """Drop a post or repost whose original came earlier in any form; the first wins, either way round."""
-    return _first_of_each(table.original)
+    first = _first_of_each(table.original)
+    return first | ~table.is_repost if query.parameters.filters.originals_pass else first
 
 
 def ineligible_subscription(query: Query, table: CandidateTable) -> Mask:
@@ -115,12 +116,15 @@ def _always(_query: Query) -> bool:
 class Filter:
     """A component of the pipeline: which rows it keeps, and for which queries it runs at all.
 
-    `compares_rows` marks a rule that looks at other rows than its own, and so must see survivors only.
+    `compares_rows` marks a rule that looks at other rows than its own, and so must see survivors only. `origin` is the
+    section of X's publication, `reads` the parameters the rule goes by beside its switch.
     """
 
     keeps: Callable[[Query, CandidateTable], Mask]
+    origin: str
     compares_rows: bool = False
-    enable: Callable[[Query], bool] = _always
+    asked: Callable[[Query], bool] = _always
+    reads: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -128,30 +132,41 @@ class Filter:
         return self.keeps.__name__
 
     @property
+    def switch(self) -> str:
+        """The parameter that says whether it runs."""
+        return f"filters.{self.name}"
+
+    @property
     def rule(self) -> str:
         """The rule in one sentence, the first line of the docstring."""
         return (self.keeps.__doc__ or "").partition("\n")[0]
 
+    def enable(self, query: Query) -> bool:
+        """Return whether it runs for a query."""
+        return getattr(query.parameters.filters, self.name, True) and self.asked(query)
+
 
 PRE_SCORING: Final[tuple[Filter, ...]] = (
-    Filter(drop_duplicates, compares_rows=True),
-    Filter(core_data_hydration),
-    Filter(age),
-    Filter(self_tweet),
-    Filter(oon_retweet_reply),
-    Filter(oon_nsfw_simclusters),
-    Filter(retweet_deduplication, compares_rows=True),
-    Filter(ineligible_subscription),
-    Filter(previously_seen),
-    Filter(previously_seen_backup),
-    Filter(viewer_muted_keyword),
-    Filter(author_socialgraph),
-    Filter(video, enable=lambda query: query.request.event.exclude_videos),
+    Filter(drop_duplicates, "1.5 row 1", compares_rows=True),
+    Filter(core_data_hydration, "1.5 row 2"),
+    Filter(age, "1.5 row 3", reads=("filters.age_s",)),
+    Filter(self_tweet, "1.5 row 4"),
+    Filter(oon_retweet_reply, "1.5 row 5"),
+    Filter(oon_nsfw_simclusters, "1.5 row 6", reads=("visibility.drop_labels_oon",)),
+    Filter(retweet_deduplication, "1.5 row 7", compares_rows=True, reads=("filters.originals_pass",)),
+    Filter(ineligible_subscription, "1.5 row 8"),
+    Filter(previously_seen, "1.5 row 9", reads=("filters.seen_max",)),
+    Filter(previously_seen_backup, "1.5 row 10"),
+    Filter(viewer_muted_keyword, "1.5 row 12"),
+    Filter(author_socialgraph, "1.5 row 13"),
+    Filter(video, "1.5 row 15", asked=lambda query: query.request.event.exclude_videos),
 )
 
 AT_THE_SLATE: Final[tuple[Filter, ...]] = (
     Filter(
         previously_served,
-        enable=lambda query: query.parameters.filters.served_every_request or query.request.event.bottom,
+        "1.5 row 11",
+        asked=lambda query: query.parameters.filters.served_every_request or query.request.event.bottom,
+        reads=("filters.served_every_request", "filters.served_window_s", "filters.served_max"),
     ),
 )

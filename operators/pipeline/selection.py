@@ -10,6 +10,7 @@ import numpy.typing as npt
 from operators.keys import Keys
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.scorers import Scores
+from operators.viewers.query import Query
 
 
 def visibility(table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
@@ -39,9 +40,11 @@ def dedup_conversation(table: CandidateTable, scores: Scores) -> npt.NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class PostSelection:
-    """A filter after selection: the rows it keeps, in order."""
+    """A filter after selection: the rows it keeps, in order; `origin` and `reads` as for other filters."""
 
     keeps: Callable[[CandidateTable, Scores], npt.NDArray[np.intp]]
+    origin: str
+    reads: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,9 +52,21 @@ class PostSelection:
         return self.keeps.__name__
 
     @property
+    def switch(self) -> str:
+        """The parameter that says whether it runs."""
+        return f"filters.{self.name}"
+
+    @property
     def rule(self) -> str:
         """The rule in one sentence, the first line of the docstring."""
         return (self.keeps.__doc__ or "").partition("\n")[0]
 
+    def enable(self, query: Query) -> bool:
+        """Return whether it runs for a query."""
+        return bool(getattr(query.parameters.filters, self.name, True))
 
-POST_SELECTION: Final[tuple[PostSelection, ...]] = (PostSelection(visibility), PostSelection(dedup_conversation))
+
+POST_SELECTION: Final[tuple[PostSelection, ...]] = (
+    PostSelection(visibility, "1.5, 1.7", reads=("visibility.drop_labels", "visibility.drop_labels_oon")),
+    PostSelection(dedup_conversation, "1.2"),
+)

@@ -79,7 +79,8 @@ def test_a_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.Mon
 
         return np.ones(1, np.bool_)
 
-    monkeypatch.setattr(flows.for_you, "PRE_SCORING", (Filter(broken), *PRE_SCORING, Filter(short)))
+    chain = (Filter(broken, "this test"), *PRE_SCORING, Filter(short, "this test"))
+    monkeypatch.setattr(flows.for_you, "PRE_SCORING", chain)
     played = play(LOG)
     for request, feed in played.feeds.items():
         assert feed.degraded == ("filter.broken", "filter.short")
@@ -88,7 +89,7 @@ def test_a_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.Mon
 
 def test_a_last_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = play(LOG)
-    broken = selection.PostSelection(fails_like_a_filter)
+    broken = selection.PostSelection(fails_like_a_filter, "this test")
     monkeypatch.setattr(operators.slate, "POST_SELECTION", (broken, *selection.POST_SELECTION))
     played = play(LOG)
     for request, feed in played.feeds.items():

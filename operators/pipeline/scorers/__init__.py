@@ -12,16 +12,43 @@ from operators.pipeline.runner import row_by_row
 from operators.pipeline.scorers.diversity import author_diversity, dpp
 from operators.pipeline.scorers.network import out_of_network
 from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, best_first
-from operators.pipeline.scorers.value import HEADS, dwell_regret, head_weights, negative_offset, weighted_sum
+from operators.pipeline.scorers.value import (
+    HEADS,
+    dwell_regret,
+    head_weights,
+    negative_offset,
+    plain_offset,
+    weighted_sum,
+)
 from operators.viewers.query import Query
 
 __all__ = ["HEADS", "SCORERS", "ScoreTable", "Scorer", "Scores", "best_first", "score", "score_alone"]
 
-OFFSET: Final = Scorer(negative_offset, "is", "1.3")
-DIVERSITY: Final = Scorer(author_diversity, "times", "1.3, 1.5", compares_rows=True)
-NETWORK: Final = Scorer(out_of_network, "times", "1.3, 1.5 item 4")
-DPP: Final = Scorer(dpp, "times", "1.6", compares_rows=True, enable=lambda query: query.parameters.dpp.enabled)
-REGRET: Final = Scorer(dwell_regret, "is", "1.5, off by default", compares_rows=True)
+OFFSET: Final = Scorer(negative_offset, "is", "1.3", reads=("scoring.negative_offset",))
+DIVERSITY: Final = Scorer(
+    author_diversity,
+    "times",
+    "1.3, 1.5",
+    compares_rows=True,
+    switch="scoring.author_diversity",
+    reads=("scoring.diversity_decay", "scoring.diversity_floor"),
+)
+NETWORK: Final = Scorer(
+    out_of_network,
+    "times",
+    "1.3, 1.5 item 4",
+    switch="scoring.out_of_network",
+    reads=(
+        "scoring.oon_factor",
+        "scoring.oon_factor_for_replies_and_reposts",
+        "scoring.new_viewer_oon_factor",
+        "scoring.new_viewer_age_s",
+        "scoring.new_viewer_follows_min",
+    ),
+)
+DPP: Final = Scorer(dpp, "times", "1.6", compares_rows=True, switch="dpp.enabled", reads=("dpp.theta", "dpp.pool"))
+REGRET: Final = Scorer(dwell_regret, "is", "1.5", compares_rows=True)
+PLAIN: Final = Scorer(plain_offset, "is", "2023-generation.md 2", reads=("scoring.negative_offset",))
 
 
 def _where_positive(scorer: Scorer) -> Scorer:
@@ -39,6 +66,7 @@ SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
     "weighted": (OFFSET, DIVERSITY, NETWORK, DPP),
     "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), OFFSET, DPP),
     "dwell_regret": (REGRET, DIVERSITY, NETWORK, DPP),
+    "march_2023": (PLAIN, DIVERSITY, NETWORK, DPP),
 }
 
 

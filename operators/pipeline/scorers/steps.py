@@ -43,22 +43,20 @@ class Scored:
         )
 
 
-def _always(_query: Query) -> bool:
-    return True
-
-
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """A component of the pipeline: the value it finds for each candidate, float64[n], and what the score does with it.
 
-    `source` is where the rule comes from. `compares_rows` marks a rule that looks at other rows than its own.
+    `compares_rows` marks a rule that looks at other rows than its own. `switch` is the parameter that says whether it
+    runs, none for what always does; `origin` is the section of X's publication, `reads` the parameters it goes by.
     """
 
     values: Callable[[Query, CandidateTable, Scored], Scores]
     operation: Operation
-    source: str
+    origin: str
     compares_rows: bool = False
-    enable: Callable[[Query], bool] = _always
+    switch: str = ""
+    reads: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -69,6 +67,11 @@ class Scorer:
     def rule(self) -> str:
         """The rule in one sentence, the first line of the docstring."""
         return (self.values.__doc__ or "").partition("\n")[0]
+
+    def enable(self, query: Query) -> bool:
+        """Return whether it runs for a query."""
+        section, _, field = self.switch.partition(".")
+        return not self.switch or bool(getattr(getattr(query.parameters, section), field))
 
 
 @dataclass(frozen=True, slots=True)

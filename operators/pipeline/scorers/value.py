@@ -72,6 +72,11 @@ def negative_offset(query: Query, _table: CandidateTable, scored: Scored) -> Sco
     return squeezed(scored.score, query.parameters.weights, query.parameters.scoring.negative_offset)
 
 
+def plain_offset(query: Query, _table: CandidateTable, scored: Scored) -> Scores:
+    """Add the offset to every sum, negative ones too (2023-generation.md 2)."""
+    return scored.score + query.parameters.scoring.negative_offset
+
+
 def dwell_regret(_query: Query, _table: CandidateTable, scored: Scored) -> Scores:
     """Take expected seconds, up to doubled by actions likelier than the request's mean, cut by expected regret.
 

@@ -165,7 +165,7 @@ def too_short(_query: Query, rows: CandidateTable) -> np.ndarray:
 @pytest.mark.parametrize("rule", [breaks, too_short])
 def test_a_failing_filter_is_passed_over_and_named(rule: object) -> None:
     asked = query()
-    chain = (Filter(rule), Filter(filters.self_tweet))  # type: ignore[arg-type]
+    chain = (Filter(rule, "this test"), Filter(filters.self_tweet, "1.5 row 4"))  # type: ignore[arg-type]
     kept, _ = run_filters(chain, asked, table(author=[VIEWER, 5]), Accounting(explain=False))
     assert len(kept) == 1
     assert asked.degraded == [f"filter.{rule.__name__}"]  # type: ignore[attr-defined]

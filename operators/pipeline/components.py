@@ -1,0 +1,113 @@
+"""All components of the pipeline in the order they run, as documents and the command line tell of them."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from msgspec import Struct
+
+from operators.parameters import Parameters
+from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
+from operators.pipeline.scorers import SCORERS, Scorer
+from operators.pipeline.selection import POST_SELECTION, PostSelection
+
+
+class Component(Struct, frozen=True):
+    """One component: its stage, name, rule in a sentence, origin, the parameter that switches it, those it goes by."""
+
+    stage: str
+    name: str
+    rule: str
+    origin: str
+    switch: str = ""
+    reads: tuple[str, ...] = ()
+
+    def runs(self, parameters: Parameters) -> bool:
+        """Return whether it is switched on."""
+        section, _, field = self.switch.partition(".")
+        return not self.switch or bool(getattr(getattr(parameters, section), field))
+
+
+SOURCES: Final = (
+    Component(
+        "source",
+        "thunder",
+        "Bring the newest posts of the authors the viewer follows.",
+        "1.5, 2",
+        "thunder.enabled",
+        (
+            "thunder.posts_max",
+            "thunder.followees_max",
+            "thunder.excluded_max",
+            "thunder.originals_per_author",
+            "thunder.secondary_per_author",
+            "thunder.scan_per_author",
+        ),
+    ),
+    Component(
+        "source",
+        "phoenix_retrieval",
+        "Bring the posts whose embeddings are nearest to the viewer's.",
+        "1.5, 3.2",
+        "retrieval.enabled",
+        ("retrieval.posts_max",),
+    ),
+)
+MODEL: Final = Component(
+    "scorer",
+    "phoenix",
+    "Predict for each candidate what the viewer will do with it.",
+    "1.5, 3",
+    reads=("selection.candidates_max", "serving.deadline_ms"),
+)
+VALUE: Final = Component(
+    "scorer",
+    "weighted_sum",
+    "Sum the outputs times their weights; vqv counts for long videos only, replies to mutual follows count more.",
+    "1.3, 1.5 item 1",
+    reads=("scoring.reply_mutual_follow_boost", "scoring.video_ms_min", "scoring.video_followers_max"),
+)
+SELECTOR: Final = Component(
+    "selector",
+    "top_k",
+    "Take the best by score; ties go to the newest, then to the highest id.",
+    "1.5 selector",
+    reads=("selection.top_k",),
+)
+TRUNCATE: Final = Component(
+    "result", "truncate", "Cut to the length asked for.", "1.5", reads=("selection.result_size",)
+)
+SIDE_EFFECTS: Final = (
+    Component(
+        "side effect",
+        "served",
+        "Remember what was served, and tell everybody.",
+        "1.5 side effects",
+        reads=("filters.served_window_s", "filters.served_max"),
+    ),
+)
+
+
+def components(parameters: Parameters) -> list[Component]:
+    """Return every component in the order in which it runs with these parameters, those switched off among them."""
+    return list(_in_order(parameters))
+
+
+def _in_order(parameters: Parameters) -> Iterator[Component]:
+    yield from SOURCES
+    for one in PRE_SCORING:
+        yield _told("filter", one)
+    yield MODEL
+    for one in AT_THE_SLATE:
+        yield _told("filter at the slate", one)
+    yield VALUE
+    for scorer in SCORERS[parameters.scoring.value_model]:
+        yield _told("scorer", scorer)
+    yield SELECTOR
+    for last in POST_SELECTION:
+        yield _told("filter after selection", last)
+    yield TRUNCATE
+    yield from SIDE_EFFECTS
+
+
+def _told(stage: str, one: Filter | Scorer | PostSelection) -> Component:
+    return Component(stage, one.name, one.rule, one.origin, one.switch, one.reads)
