@@ -64,7 +64,7 @@ def test_the_bare_command_line_lists_all_commands() -> None:
     result = CliRunner().invoke(app, [])
     assert all(command in result.output for command in COMMANDS)
     assert set(COMMANDS) == {
-        "simulate", "import", "validate", "parameters", "replay", "feed", "train", "evaluate", "bench",
+        "simulate", "import", "validate", "parameters", "pipeline", "replay", "feed", "train", "evaluate", "bench",
         "serve", "post-counts", "request", "publish", "topics", "state", "dead-letters", "delete-post", "delete-user",
     }  # fmt: skip
 
@@ -100,6 +100,7 @@ REFUSED: dict[str, tuple[str, str]] = {
     "unknown importer": ("import myspace OUT/x.jsonl", "choose one of kuairand, twitter2010, douban, movielens"),
     "unknown option of an importer": ("import douban OUT/x.jsonl -s dayz=3", "unknown field `dayz`"),
     "missing data": ("import douban OUT/x.jsonl --source OUT/none.csv", "doesn't exist"),
+    "unknown preset of parameters": ("pipeline --diff january july", "no preset is called july: choose one of august"),
     "missing parameter file": ("parameters -p OUT/none.toml", "No such file"),
     "broken parameter file": ("parameters -p BROKEN", "can't be read"),
     "parameter file of another shape": ("parameters -p FLAT", "no parameter is called colour"),
