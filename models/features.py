@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
-from models.inputs import F32, I64, U32, U64, Bools, Candidates, Context, ExampleBatch, History, untouched
+from models.inputs import CO_LIKED, F32, I64, U32, U64, Bools, Candidates, Context, ExampleBatch, History, untouched
 from schemas.actions import COUNTS, VIEWER_COUNTS
 
 I32 = NDArray[np.int32]
@@ -25,6 +25,10 @@ DWELL_SCALE_S: Final = 30.0
 # Buckets of counts and of rates: four an octave over 32 octaves, read off the bits of a float32 (8 of exponent, then
 # the first two of the mantissa), so that no logarithm rounds.
 COUNT_BUCKETS: Final = 128
+# The buckets that are met most: 16 impressions, rates of 2^-4; four posts passed over; 16 of what co-likers say.
+COUNT_MIDDLES: Final = np.array([16] + [48] * (COUNTS - 1), np.int32)
+VIEWER_MIDDLES: Final = np.append(COUNT_MIDDLES, np.int32(8))
+CO_LIKED_MIDDLES: Final = np.full(CO_LIKED, 16, np.int32)
 _MANTISSA_LEFT: Final = 21
 # 2^0 for counts + 1; 2^-16 for rates, which reach 2^16 in logs that do not say what was shown.
 _FIRST_COUNT: Final = 127 << 2

@@ -14,7 +14,15 @@ from jax import Array
 from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
-from models.features import COUNT_BUCKETS, DWELL_SCALE_S, POST_AGES, ContextFeatures
+from models.features import (
+    CO_LIKED_MIDDLES,
+    COUNT_BUCKETS,
+    COUNT_MIDDLES,
+    DWELL_SCALE_S,
+    POST_AGES,
+    VIEWER_MIDDLES,
+    ContextFeatures,
+)
 from models.inputs import CO_LIKED, TERMS
 from models.ranker import (
     FLAGS,
@@ -81,15 +89,15 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
     ]
     counts = parameters.counts
     if counts is not None:
-        rows.append(folded_counts(counts.post))
+        rows.append(folded_counts(counts.post, COUNT_MIDDLES))
     if parameters.co_likers is not None:
-        rows.append(folded_counts(parameters.co_likers))
+        rows.append(folded_counts(parameters.co_likers, CO_LIKED_MIDDLES))
     return ServingRanker(
         rows=jnp.concatenate(rows),
         around=parameters.around,
         shared=parameters.bias_candidate,
-        user_counts=None if counts is None else folded_counts(counts.user),
-        shared_counts=None if counts is None else folded_counts(counts.shared),
+        user_counts=None if counts is None else folded_counts(counts.user, VIEWER_MIDDLES),
+        shared_counts=None if counts is None else folded_counts(counts.shared, VIEWER_MIDDLES),
         blocks=tuple(fold(block) for block in parameters.blocks),
         outputs=parameters.norm[:, None] * parameters.outputs,
         bias_outputs=parameters.bias_outputs,

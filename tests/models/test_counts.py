@@ -12,6 +12,7 @@ from models.config import PhoenixConfig
 from models.features import COUNT_BUCKETS, count_rows, viewer_count_rows
 from models.inputs import no_counts
 from models.phoenix import Phoenix
+from models.ranker import COUNT_KNOTS, KNOT_BUCKETS, CountRows, folded_counts
 from schemas.actions import COUNTS, VIEWER_COUNTS
 from tests.models.conftest import random_context, random_posts, shaken
 
@@ -69,3 +70,16 @@ def test_no_counts_are_zeros(small: Phoenix) -> None:
     zeros = replace(posts, counts=np.zeros((70, COUNTS), np.uint32))
     assert small.rank(context, bare).tobytes() == small.rank(context, zeros).tobytes()
     assert small.rank(context, bare).tobytes() == small.rank(context, bare.take(slice(None))).tobytes()
+
+
+def test_curves_over_counts_are_straight_between_knots() -> None:
+    width, middles = 16, np.array([16, 48], np.int32)
+    knots = np.random.default_rng(3).standard_normal((2, COUNT_KNOTS, width), np.float32)
+    line = np.random.default_rng(4).standard_normal((2, width), np.float32)
+    curves = np.asarray(folded_counts(CountRows(knots, line), middles)).reshape(2, COUNT_BUCKETS, width)
+    for kind, bucket in ((0, 0), (1, 8), (1, 120)):
+        steps = (bucket - middles[kind]) / KNOT_BUCKETS
+        expected = knots[kind, bucket // KNOT_BUCKETS] + steps * line[kind]
+        np.testing.assert_allclose(curves[kind, bucket], expected, rtol=1e-5, atol=1e-5)
+    halfway = (curves[:, 40] + curves[:, 48]) / 2
+    np.testing.assert_allclose(curves[:, 44], halfway, rtol=1e-5, atol=1e-5)

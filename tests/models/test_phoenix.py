@@ -76,6 +76,7 @@ def test_posts_never_seen_in_training_differ_by_content_only(small_config: Phoen
     context, posts = random_context(20, 6), random_posts(2, 7)
     posts.author[1], posts.terms[1], posts.created_ms[1] = posts.author[0], posts.terms[0], posts.created_ms[0]
     posts.followed[:], posts.has_video[:] = False, False
+    posts.counts[1], posts.co_liked[1] = posts.counts[0], posts.co_liked[0]
     scores = phoenix.rank(context, posts)
     assert scores[0].tobytes() == scores[1].tobytes()
 
