@@ -30,7 +30,9 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     mean over a history seen from both sides learns from one (models/sequences.py).
 
     With `counts` the ranker reads how often a post was shown and acted on, and how often its viewer was and did; with
-    `co_likers` how close those who acted on it are to the viewer, and how fresh that is.
+    `co_likers` how close those who acted on it are to the viewer, and how fresh that is. With `viewer_in_candidates`
+    every candidate's token is added to and multiplied by the viewer's: a taste for a topic is a product of the two,
+    which attention and feed-forward alone are slow to find.
     """
 
     width: Width = 128
@@ -50,6 +52,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     retrieval_causal: bool = False
     counts: bool = False
     co_likers: bool = False
+    viewer_in_candidates: bool = False
 
     def __post_init__(self) -> None:
         for name, width, heads in (
@@ -67,7 +70,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
         What is switched off isn't mentioned: models from before there was such a thing keep their version.
         """
         stated: dict[str, object] = msgspec.to_builtins(self)
-        for name in ("retrieval_causal", "counts", "co_likers"):
+        for name in ("retrieval_causal", "counts", "co_likers", "viewer_in_candidates"):
             if not stated[name]:
                 del stated[name]
         return stated

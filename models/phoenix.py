@@ -140,11 +140,11 @@ class Phoenix:
     def _slots(self, history: int) -> int:
         return next((n for n in history_slots(self.config.history_max) if n >= history), self.config.history_max)
 
-    def _encode(self, context: Context) -> tuple[list[ContextLayer], Array]:
+    def _encode(self, context: Context) -> tuple[list[ContextLayer], serving.Shared]:
         slots = self._slots(len(context.history))
         features: ContextFeatures = context_features(context, slots, self.config)
         rows = features.entity + self._offsets[:8]
-        encoded: tuple[list[ContextLayer], Array] = serving.encode(self._ranker, features, rows, self.config)
+        encoded: tuple[list[ContextLayer], serving.Shared] = serving.encode(self._ranker, features, rows, self.config)
         return encoded
 
     def _candidate_rows(self, candidates: Candidates, at_ms: int) -> I32:

@@ -55,6 +55,10 @@ _PLACES: Final = np.minimum(np.arange(COUNT_BUCKETS) / KNOT_BUCKETS, COUNT_KNOTS
 _AT_KNOTS: Final = np.maximum(0.0, 1.0 - np.abs(_PLACES[:, None] - np.arange(COUNT_KNOTS))).astype(np.float32)
 
 
+# About one over the size of the numbers in a fresh candidate's token: so a product begins as large as a sum.
+VIEWER_PRODUCT: Final = 0.3
+
+
 class Entities(NamedTuple):
     """Hashed tables [buckets, E] of posts, authors and terms, and the projections of their rows to the model's width.
 
@@ -114,6 +118,7 @@ class RankerParameters(NamedTuple):
     bias_outputs: Array  # [OUTPUT_COLUMNS]
     counts: CountTables | None = None  # where the configuration has them
     co_likers: CountRows | None = None  # what co-likers say of a post, where the configuration asks them
+    viewer_to_candidates: Array | None = None  # [D, D], where the configuration has the viewer in every candidate
 
 
 def init_entities(rng: np.random.Generator, config: PhoenixConfig, width: int) -> Entities:
@@ -168,6 +173,7 @@ def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParame
         bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
         counts=_init_counts(rng, width) if config.counts else None,
         co_likers=_init_count_rows(rng, CO_LIKED, width) if config.co_likers else None,
+        viewer_to_candidates=normal(rng, width, width) * width**-0.5 if config.viewer_in_candidates else None,
     )
 
 
@@ -300,7 +306,16 @@ def example_tokens(
         x += folded_counts(parameters.co_likers, CO_LIKED_MIDDLES)[told[:, -CO_LIKED:] + count_offsets(CO_LIKED)].sum(
             axis=1
         )
+    if parameters.viewer_to_candidates is not None:
+        factor, added = viewer_in_candidates(tokens[0], parameters.viewer_to_candidates)
+        x = x * factor + added
     return tokens, x
+
+
+def viewer_in_candidates(user: Array, to_candidates: Array) -> tuple[Array, Array]:
+    """Return what candidates' tokens are multiplied by, and what is added then, [D] each, given the user's token."""
+    told = user @ to_candidates
+    return 1.0 + VIEWER_PRODUCT * told, told
 
 
 def predictions(logits: Array, dwell_scale_s: float) -> Array:

@@ -33,6 +33,7 @@ from models.ranker import (
     folded_counts,
     mask_and_positions,
     predictions,
+    viewer_in_candidates,
     with_user_counts,
 )
 from models.transformer import (
@@ -60,6 +61,14 @@ class ServingRanker(NamedTuple):
     blocks: tuple[Block, ...]  # folded
     outputs: Array  # [D, OUTPUT_COLUMNS], the last norm folded in
     bias_outputs: Array
+    viewer_to_candidates: Array | None
+
+
+class Shared(NamedTuple):
+    """What all candidates of a request share, [D] each: their tokens are multiplied by `factor`, and `added` to."""
+
+    added: Array
+    factor: Array | None
 
 
 def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
@@ -101,14 +110,15 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
         blocks=tuple(fold(block) for block in parameters.blocks),
         outputs=parameters.norm[:, None] * parameters.outputs,
         bias_outputs=parameters.bias_outputs,
+        viewer_to_candidates=parameters.viewer_to_candidates,
     )
 
 
 @partial(jax.jit, static_argnames="config")
 def encode(
     ranker: ServingRanker, features: ContextFeatures, rows: Array, config: PhoenixConfig
-) -> tuple[list[ContextLayer], Array]:
-    """Return what candidates read of a context: keys and values per layer, and the vector all of them share [D].
+) -> tuple[list[ContextLayer], Shared]:
+    """Return what candidates read of a context: keys and values per layer, and what all of them share.
 
     `rows` int32[S, 8] are the entity rows with their offsets.
     """
@@ -120,15 +130,19 @@ def encode(
         shared += ranker.shared_counts[request[2:] + count_offsets(VIEWER_COUNTS)].sum(axis=0)
     mask, positions = mask_and_positions(jnp.asarray(features.valid), config.history_max)
     layers, _ = encode_context(ranker.blocks, tokens, mask, positions, config.heads)
-    return layers, shared
+    if ranker.viewer_to_candidates is None:
+        return layers, Shared(shared, None)
+    factor, added = viewer_in_candidates(tokens[0], ranker.viewer_to_candidates)
+    return layers, Shared(shared * factor + added, factor)
 
 
 @partial(jax.jit, static_argnames="config")
 def score(
-    ranker: ServingRanker, layers: list[ContextLayer], shared: Array, rows: Array, config: PhoenixConfig
+    ranker: ServingRanker, layers: list[ContextLayer], shared: Shared, rows: Array, config: PhoenixConfig
 ) -> Array:
     """Return the 19 outputs [C, 19] of candidates given by their rows, int32[C, 10 or more] with offsets."""
-    x = ranker.rows.at[rows].get(mode="promise_in_bounds").sum(axis=1) + shared
+    x = ranker.rows.at[rows].get(mode="promise_in_bounds").sum(axis=1)
+    x = (x if shared.factor is None else x * shared.factor) + shared.added
     x = score_candidates(ranker.blocks, layers, x, config.heads)
     logits = inverse_rms(x) * (x @ ranker.outputs) + ranker.bias_outputs
     return predictions(logits, DWELL_SCALE_S)

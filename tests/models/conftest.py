@@ -71,6 +71,7 @@ def small_config() -> PhoenixConfig:
         term_buckets=128,
         counts=True,
         co_likers=True,
+        viewer_in_candidates=True,
     )
 
 

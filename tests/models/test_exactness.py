@@ -49,7 +49,10 @@ def test_replacing_all_other_candidates_changes_nothing(small: Phoenix, seed: in
 def test_every_size_of_call_gives_the_same_bits_at_the_standard_widths() -> None:
     small_tables = {name: 512 for name in ("user_buckets", "post_buckets", "author_buckets", "term_buckets")}
     phoenix = shaken(
-        Phoenix.untrained(msgspec.structs.replace(STANDARD, counts=True, co_likers=True, **small_tables), seed=1)
+        Phoenix.untrained(
+            msgspec.structs.replace(STANDARD, counts=True, co_likers=True, viewer_in_candidates=True, **small_tables),
+            seed=1,
+        )
     )
     context, posts = random_context(128, 5), random_posts(max(TILES), 6)
     whole = phoenix.rank(context, posts)
