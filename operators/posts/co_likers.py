@@ -303,10 +303,12 @@ class CoLikers:
         all_owners, all_numbers = [], []
         for _ in range(steps):
             there = numbers >= self._begin
-            if not there.all():
-                owners, numbers = owners[there], numbers[there]
-            if not len(numbers):
+            # A tenth of the time of there.all(), for the few that are left after some steps.
+            count = np.count_nonzero(there)
+            if not count:
                 break
+            if count < len(there):
+                owners, numbers = owners[there], numbers[there]
             all_owners.append(owners)
             all_numbers.append(numbers)
             numbers = before[numbers & self._mask]
