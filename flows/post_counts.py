@@ -1,6 +1,6 @@
-"""The flow of post counts: how often each post was acted on so far, from all engagements, for everybody to read.
+"""The flow of post counts: how often each post was shown and acted on so far, by everybody, for everybody to read.
 
-    engagements ─▶ decode ─▶ count ─▶ post-counts
+    engagements, served ─▶ decode ─▶ count ─▶ post-counts
 
 One instance counts for all. Every few seconds it sends the totals of the posts that changed, and once the broker has
 them stores totals and offsets in one commit. After a kill it counts again from there and sends the same totals.
@@ -8,7 +8,7 @@ them stores totals and offsets in one commit. After a kill it counts again from 
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,6 @@ from typing import Final
 import bytewax.operators as op
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
@@ -33,9 +32,12 @@ from infra.kafka.topics import TOPIC
 from infra.operations import get_log
 from infra.polls import EachSink, run
 from infra.stores import PartitionStore
-from schemas.actions import ACTION_INDEX, ACTIONS
+from operators.decode import engagement_columns
+from operators.posts.counts import Counting as CountingRule
+from operators.posts.counts import CountTable
+from schemas.actions import ACTIONS, Action
 from schemas.codec import decode_batch, encode
-from schemas.events import Engagement
+from schemas.events import Engagement, Served
 from schemas.feeds import PostCounts
 from schemas.ids import Id, key_of
 from schemas.message_keys import key_of_id, partition_of_id
@@ -43,7 +45,7 @@ from schemas.polls import RawPoll
 
 log = get_log("post_counts")
 
-ENGAGEMENTS: Final = "engagements"
+INPUTS: Final = ("engagements", "served")
 COUNTS: Final = "post-counts"
 FORMAT_VERSION: Final = 1
 DRAIN_S: Final = 30.0
@@ -59,53 +61,61 @@ class Counting:
     retention_s: int = 172_800
 
 
-@dataclass(slots=True)
-class Totals:
-    """The counts of one post, in the order of ACTIONS, and the time of its latest action."""
-
-    post: Id
-    at_ms: int = 0
-    counts: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(len(ACTIONS), np.int64))
-
-    def message(self) -> PostCounts:
-        """Return the totals as they are sent."""
-        counts: list[int] = self.counts.tolist()
-        return PostCounts(self.at_ms, self.post, {name: n for name, n in zip(ACTIONS, counts, strict=True) if n > 0})
-
-
 class Counter:
     """Totals by post, and which of them changed since they were last taken."""
 
     def __init__(self) -> None:
-        self.totals: dict[int, Totals] = {}
+        self._table = CountTable()
+        self._rule = CountingRule(self._table)
+        # Of each post its id, and the time of its latest action or feed.
+        self.latest: dict[int, tuple[Id, int]] = {}
         self.clock_ms = 0
         self._changed: set[int] = set()
 
     def take(self, events: Iterable[object]) -> None:
-        """Count engagements; an undone action counts one less, but never less than none."""
-        for event in events:
-            if not isinstance(event, Engagement):
-                continue
-            key = key_of(event.post)
-            totals = self.totals.get(key)
-            if totals is None:
-                totals = self.totals[key] = Totals(event.post)
-            totals.at_ms = max(totals.at_ms, event.at)
+        """Count engagements and what was served, as the rule says."""
+        taken = [event for event in events if isinstance(event, Engagement | Served)]
+        acts = [event for event in taken if isinstance(event, Engagement)]
+        self._rule.take(
+            engagement_columns(acts) if acts else None, [event for event in taken if isinstance(event, Served)]
+        )
+        for event in taken:
             self.clock_ms = max(self.clock_ms, event.at)
-            place = ACTION_INDEX[event.action]
-            totals.counts[place] = max(0, totals.counts[place] + (-1 if event.undo else 1))
-            self._changed.add(key)
+            for post in event.posts if isinstance(event, Served) else (event.post,):
+                key = key_of(post)
+                _, at_ms = self.latest.get(key, (post, 0))
+                self.latest[key] = post, max(at_ms, event.at)
+                self._changed.add(key)
 
-    def take_changed(self) -> set[int]:
-        """Return the posts whose totals changed since the last call."""
+    def take_changed(self) -> list[int]:
+        """Return the posts whose totals may have changed since the last call."""
         changed, self._changed = self._changed, set()
-        return changed
+        return sorted(changed)
+
+    def message(self, key: int) -> PostCounts:
+        """Return a post's totals as they are sent."""
+        post, at_ms = self.latest[key]
+        *_, shown = self.counts(key)
+        return PostCounts(at_ms, post, self._table.of(key), shown)
+
+    def counts(self, key: int) -> list[int]:
+        """Return a post's totals: by ACTIONS, then how often it was shown."""
+        counts: list[int] = self._table.columns(np.array([key], np.uint64))[0].tolist()
+        return counts
+
+    def put(self, key: int, post: Id, at_ms: int, counts: list[int]) -> None:
+        """Take in totals as they were stored; older ones do not say how often a post was shown."""
+        told: dict[Action, int] = dict(zip(ACTIONS, counts, strict=False))
+        self._table.put([PostCounts(at_ms, post, told, *counts[len(ACTIONS) :])])
+        self.latest[key] = post, at_ms
 
     def forget(self, before_ms: int) -> list[int]:
-        """Forget, and return, the posts whose latest action lies before a time."""
-        gone = [key for key, totals in self.totals.items() if totals.at_ms < before_ms]
+        """Forget, and return, the posts whose latest action or feed lies before a time."""
+        gone = [key for key, (_, at_ms) in self.latest.items() if at_ms < before_ms]
         for key in gone:
-            del self.totals[key]
+            del self.latest[key]
+        if gone:
+            self._table.keep(~np.isin(self._table.keys(), np.array(gone, np.uint64)))
         return gone
 
 
@@ -126,17 +136,17 @@ class CountingJob:
         cluster = what.connection
         states = list_topics(cluster.address, cluster.naming, overrides=cluster.settings)
         topics = {one.name: one.partitions for one in states}
-        if not topics[ENGAGEMENTS] or not topics[COUNTS]:
+        if not all(topics[topic] for topic in (*INPUTS, COUNTS)):
             raise KafkaRefused("the topics are not there: create them with `topics create`.")
         self._partitions = topics[COUNTS]
         self._store = PartitionStore.open(what.state / COUNTS, FORMAT_VERSION)
         self.counter = Counter()
         for key, raw in self._store.items():
             post, at_ms, counts = msgspec.msgpack.decode(raw, type=tuple[Id, int, list[int]])
-            self.counter.totals[key] = Totals(post, at_ms, np.array(counts, np.int64))
+            self.counter.put(key, post, at_ms, counts)
         positions = Positions.decoded(self._store.meta)
         self.counter.clock_ms = positions.clock_ms
-        starts = {(ENGAGEMENTS, one): positions.of(ENGAGEMENTS, one) for one in range(topics[ENGAGEMENTS])}
+        starts = {(topic, one): positions.of(topic, one) for topic in INPUTS for one in range(topics[topic])}
         self._inbox = Inbox(what.connection, starts, waiting_max=1)
         self._outbox = Outbox(what.connection)
         self._headers = [schema_header(TOPIC[COUNTS].schema)]
@@ -170,17 +180,19 @@ class CountingJob:
         counter = self.counter
         changed = counter.take_changed()
         for key in changed:
-            message = counter.totals[key].message()
+            message = counter.message(key)
             place = (COUNTS, partition_of_id(message.post, self._partitions))
             self._outbox.send(Outgoing(place, key_of_id(message.post), encode(message), self._headers))
         if not self._outbox.drain(DRAIN_S):
             raise KafkaRefused(f"the broker took no counts for {DRAIN_S:g} s: start again when it is back.")
         gone = counter.forget(counter.clock_ms - self._what.retention_s * 1000)
-        positions: dict[int, int] = {partition: offset for (_, partition), offset in self._inbox.positions.items()}
-        meta = Positions({ENGAGEMENTS: positions}, clock_ms=counter.clock_ms).encoded()
+        positions: dict[str, dict[int, int]] = {topic: {} for topic in INPUTS}
+        for (topic, partition), offset in self._inbox.positions.items():
+            positions[topic][partition] = offset
+        meta = Positions(positions, clock_ms=counter.clock_ms).encoded()
         if changed or gone or meta != self._store.meta:
-            kept = [(key, counter.totals[key]) for key in changed if key in counter.totals]
-            records = [(key, msgspec.msgpack.encode((one.post, one.at_ms, one.counts.tolist()))) for key, one in kept]
+            kept = [key for key in changed if key in counter.latest]
+            records = [(key, msgspec.msgpack.encode((*counter.latest[key], counter.counts(key)))) for key in kept]
             self._store.commit(records, gone, meta)
             log.debug("counted", posts=len(changed), forgotten=len(gone))
         self._inbox.commit(self._inbox.positions)

@@ -149,7 +149,7 @@ def _take_engagements(poll: Poll, decoded: list[Event | Refused], raw: RawPoll, 
         return
     poll.events = len(engagements)
     places = np.array([place for place, event in enumerate(decoded) if type(event) is Engagement], np.int64)
-    actions = poll.everyones = _columns(engagements)
+    actions = poll.everyones = engagement_columns(engagements)
     if raw.keys is None:
         partitions = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
     else:
@@ -223,7 +223,7 @@ def _take_request(
     poll.requests.append(Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed))
 
 
-def _columns(engagements: list[Engagement]) -> Actions:
+def engagement_columns(engagements: list[Engagement]) -> Actions:
     """Return engagements as columns; `slot` holds viewer keys, `terms` are filled in where the posts live."""
     # A list a field and its buffer: half the time of an array from Python objects, or of tuples taken apart.
     return Actions(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 
 from flows.intake import TakenIn
 from flows.post_counts import COUNTS
@@ -19,7 +20,8 @@ from flows.terminal import Refusal
 from infra.stores import PartitionStore, StoreRefused
 from operators.viewers.facts import decode_viewer
 from operators.viewers.sequences import SURFACE_SHIFT, Groups
-from schemas.actions import ACTIONS
+from operators.viewers.tallies import NO_TALLY, TALLY
+from schemas.actions import ACTIONS, COUNT_NAMES
 from schemas.codec import Refused, decode_batch
 from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
 from schemas.ids import STRING_KEY_BIT, Id, key_of
@@ -71,11 +73,19 @@ class ServedExport(msgspec.Struct, frozen=True):
     post: JsonId
 
 
+class FeedExport(msgspec.Struct, frozen=True):
+    """One of the last feeds: the time of its request, the last 32 bits of its key, and its number of posts."""
+
+    at_ms: int
+    request: int
+    posts: int
+
+
 class ViewerExport(msgspec.Struct, frozen=True):
     """Everything stored of a viewer.
 
     Ids that are numbers stand as they are, ids that are text as `text-` and a hash: nothing more of them is stored.
-    `groups_ever` counts the groups that have left the sequence as well.
+    `groups_ever` counts the groups that have left the sequence as well, `counts` all that was shown and done.
     """
 
     viewer: JsonId
@@ -88,6 +98,8 @@ class ViewerExport(msgspec.Struct, frozen=True):
     followers: int
     seen: tuple[JsonId, ...]
     served: tuple[ServedExport, ...]
+    counts: dict[str, int] = {}
+    last_feeds: tuple[FeedExport, ...] = ()
 
 
 class UserExport(msgspec.Struct, frozen=True):
@@ -204,7 +216,7 @@ def spelled(key: int) -> JsonId:
 def exported(key: int, partition: int, raw: bytes) -> ViewerExport:
     """Return a record as people read it."""
     groups, facts = decode_viewer(raw)
-    relations = facts.relations
+    relations, tally = facts.relations, np.frombuffer(groups.tally or NO_TALLY, TALLY)[0]
     return ViewerExport(
         viewer=spelled(key),
         partition=partition,
@@ -218,6 +230,12 @@ def exported(key: int, partition: int, raw: bytes) -> ViewerExport:
         served=tuple(
             ServedExport(at_ms, spelled(post))
             for at_ms, post in zip(facts.served_ms.tolist(), facts.served.tolist(), strict=True)
+        ),
+        counts={name: count for name, count in zip(COUNT_NAMES, tally["counts"].tolist(), strict=True) if count},
+        last_feeds=tuple(
+            FeedExport(at_s * 1000, request, posts)
+            for at_s, request, posts in zip(*(tally[one].tolist() for one in ("at_s", "request", "posts")), strict=True)
+            if posts
         ),
     )
 

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from flows.post_counts import COUNTS
+from flows.post_counts import INPUTS as COUNTED
 from flows.serving.deleting import ANY_TIME, DELETED_USERS, read_deleted
 from flows.serving.inspecting import POSTS, RELATIONS, UNREADABLE, VIEWERS, chunks, records, spelled, stores
 from flows.serving.positions import OUTPUTS, Positions
@@ -18,10 +19,12 @@ from infra.stores import PartitionStore
 from infra.stores.partition import DATA_NAME
 from operators.deleted_users import DeletedUsers
 from operators.parameters import DEFAULTS
+from operators.posts.counts import COLUMNS, SHOWN
 from operators.posts.live import LivePosts
 from operators.state import live_posts
 from operators.viewers.facts import Facts, decode_viewer, without_users
 from operators.viewers.sequences import ACTION_BITS, Groups
+from operators.viewers.tallies import TALLY
 from schemas.actions import ACTIONS
 from schemas.codec import Refused, decode_batch
 from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
@@ -32,7 +35,7 @@ KEY_BYTES: Final = 8
 Wrong = Callable[[int, bytes], Iterator[str]]
 NAMES: Final = ("author", "reply_to_author", "repost_of_author", "quote_of_author")
 # What each kind of store takes in.
-INPUTS: Final = {VIEWERS: {*CONTEXT, *ENGAGEMENTS, REQUESTS}, POSTS: {CONTEXT[0]}, COUNTS: set(ENGAGEMENTS)}
+INPUTS: Final = {VIEWERS: {*CONTEXT, *ENGAGEMENTS, REQUESTS}, POSTS: {CONTEXT[0]}, COUNTS: set(COUNTED)}
 
 
 def verify(folder: Path) -> Iterator[str]:
@@ -66,6 +69,8 @@ def _wrong_records(where: str, named: str, store: PartitionStore, wrong: Wrong) 
 
 def _wrong_viewer(_key: int, raw: bytes) -> Iterator[str]:
     groups, facts = decode_viewer(raw)
+    if len(groups.tally) not in (0, TALLY.itemsize):
+        yield f"has a tally of {len(groups.tally)} bytes"
     yield from _wrong_groups(groups)
     yield from _wrong_facts(facts)
 
@@ -100,7 +105,8 @@ def _load(posts: LivePosts, lines: list[bytes], clock_ms: int) -> Iterator[str]:
 
 def _wrong_counts(key: int, raw: bytes) -> Iterator[str]:
     post, _, counts = msgspec.msgpack.decode(raw, type=tuple[Id, int, list[int]])
-    if key_of(post) != key or len(counts) != len(ACTIONS) or min(counts) < 0:
+    # Older totals do not say how often a post was shown.
+    if key_of(post) != key or len(counts) not in (SHOWN, COLUMNS) or min(counts) < 0:
         yield f"are those of {post}: {counts}"
 
 

@@ -30,7 +30,7 @@ REQUESTS: Final = "feed-requests"
 CONTEXT: Final = ("posts", "graph")
 ENGAGEMENTS: Final = ("engagements",)
 # In the order in which they are loaded, and go into a poll.
-LANES: Final = {"context": CONTEXT, "engagements": ENGAGEMENTS, "requests": (REQUESTS,)}
+LANES: Final = {"context": CONTEXT, "engagements": (*ENGAGEMENTS, "served"), "requests": (REQUESTS,)}
 # Bulk events of a lane between two looks at the requests: 512 take about 4 ms. While nobody may ask yet, many more.
 BULK_PER_POLL: Final = 512
 BULK_PER_POLL_LOADING: Final = 4096

@@ -11,7 +11,7 @@ from operators.keys import Keys, keys_of
 from operators.posts.key_index import KeyIndex
 from operators.recent import RecentEvents, event_hashes
 from operators.viewers.sequences import Actions
-from schemas.actions import ACTION_INDEX, ACTIONS, COUNTED, COUNTS
+from schemas.actions import ACTION_INDEX, ACTIONS, COUNTED, COUNTS, Action
 from schemas.events import Served
 from schemas.feeds import PostCounts
 from schemas.ids import key_of
@@ -130,7 +130,7 @@ class CountTable:
         counts[slots < 0] = 0
         return counts
 
-    def of(self, key: int) -> dict[str, int]:
+    def of(self, key: int) -> dict[Action, int]:
         """Return the counts of a post that are not 0, by action."""
         counts = self.columns(np.array([key], np.uint64))[0].tolist()
         return {action: count for action, count in zip(ACTIONS, counts, strict=False) if count}

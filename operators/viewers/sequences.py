@@ -15,7 +15,7 @@ import numpy.typing as npt
 from models.inputs import History
 from operators.interner import Interner
 from operators.keys import Keys
-from operators.viewers.tallies import NO_TALLY, Tallies
+from operators.viewers.tallies import NO_TALLY, Tallies, without_acts
 
 Slots = npt.NDArray[np.int64]
 
@@ -83,7 +83,7 @@ class Groups:
         """Return the groups of some rows, as if there had never been others."""
         order = self.order()
         rows = self.rows[order[kept[order]]]
-        return Groups(len(rows), self.groups_max, rows, self.tally)
+        return Groups(len(rows), self.groups_max, rows, without_acts(self.tally, self.rows["actions"][~kept]))
 
 
 def _places(rows: Slots, kept: npt.NDArray[np.int64], groups_max: int) -> npt.NDArray[np.int64]:

@@ -26,6 +26,17 @@ _KIND_OF: Final = {ACTION_INDEX[name]: kind for kind, names in enumerate(COUNTED
 _POSTS_MAX: Final = np.iinfo(np.uint8).max
 
 
+def without_acts(tally: bytes, bits: U32) -> bytes:
+    """Return a tally as it is stored without some groups' actions, uint32[n] bits of ACTIONS."""
+    if not tally:
+        return tally
+    row = np.frombuffer(tally, TALLY).copy()
+    acts = np.bitwise_count(bits[:, None] & _MASKS).sum(axis=0, dtype=np.uint32)
+    row["counts"][0, 1:] -= np.minimum(row["counts"][0, 1:], acts)
+    left = row.tobytes()
+    return b"" if left == NO_TALLY else left
+
+
 class Tallies:
     """The tally of the viewer in each slot."""
 

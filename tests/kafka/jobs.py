@@ -20,6 +20,8 @@ from infra.stores import PartitionStore
 from models.phoenix import Phoenix
 from operators.parameters import DEFAULTS
 from operators.viewers.facts import decode_viewer
+from operators.viewers.sequences import Groups
+from operators.viewers.tallies import NO_TALLY, TALLY
 from tests.kafka.cluster import PATIENCE_S, Cluster, wait_until
 
 RUN_FLOW: Final = Path(__file__).resolve().parents[2] / "run_flow.py"
@@ -142,6 +144,13 @@ def until_taken_in(cluster: Cluster, state: Path, instance: int = 0) -> None:
     wait_until(lambda: ends.items() <= taken_in(state, instance).items(), "the job does not come to the end")
 
 
+def _tally(groups: Groups) -> tuple[list[int], list[tuple[int, int, int]]]:
+    row = np.frombuffer(groups.tally or NO_TALLY, TALLY)[0]
+    return row["counts"].tolist(), sorted(
+        zip(*(row[one].tolist() for one in ("at_s", "request", "posts")), strict=True)
+    )
+
+
 def viewers_in(state: Path) -> dict[int, dict[str, object]]:
     """Return all that the stores in a folder hold of each viewer, in forms that can be compared."""
     found: dict[int, dict[str, object]] = {}
@@ -163,6 +172,7 @@ def viewers_in(state: Path) -> dict[int, dict[str, object]]:
                     "keywords": set(relations.keywords),
                     "followers": relations.followers,
                     "seen": set(facts.seen.tolist()),
+                    "tally": _tally(groups),
                     "served": set(zip(facts.served_ms.tolist(), facts.served.tolist(), strict=True)),
                 }
         finally:
