@@ -70,9 +70,9 @@ def algorithm() -> str:
         "`--parameters NAME` takes one of these; `run_flow.py pipeline --diff january august` compares two.",
     ]
     for name in NAMES:
-        one = preset(name)
-        lines += ["", f"### {name}", "", f"{one.about} ({one.source}, {one.date})", ""]
-        changed = differences(DEFAULTS, one.parameters)
+        dated = preset(name)
+        lines += ["", f"### {name}", "", f"{dated.about} ({dated.source}, {dated.date})", ""]
+        changed = differences(DEFAULTS, dated.parameters)
         if changed:
             lines += ["| parameter | august-2026 | here |", "|---|---|---|"]
             lines += [f"| `{key}` | {before} | {after} |" for key, (before, after) in changed.items()]

@@ -167,6 +167,25 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     new_viewer_follows_min: Annotated[int, _meta("follows that make a new viewer eligible", "1.5", ge=0)] = 5
 
 
+class Fatigue(Struct, frozen=True, forbid_unknown_fields=True):
+    """What "not interested" in a post does to its author's others, for that viewer."""
+
+    enabled: Annotated[bool, _meta("lower authors the viewer was not interested in", "2023-generation.md 3")] = False
+    factor: Annotated[float, _meta("the factor at once", "2023-generation.md 3", ge=0, le=1)] = 0.2
+    recovery_s: Annotated[
+        int, _meta("time after which it is 1 again, rising in a line; 140 days", "2023-generation.md 3", ge=1)
+    ] = 12_096_000
+
+
+class SlateDiversity(Struct, frozen=True, forbid_unknown_fields=True):
+    """Caps at the top of the feed, from a proposal that X has not merged."""
+
+    enabled: Annotated[bool, _meta("keep an author from filling the top of a feed", "1.6 slate diversity")] = False
+    per_author: Annotated[int, _meta("posts of an author at the top", "1.6 slate diversity", ge=1)] = 2
+    top: Annotated[int, _meta("posts that are the top", "1.6 slate diversity", ge=1)] = 20
+    look_ahead: Annotated[int, _meta("places from which a post may come up", "1.6 slate diversity", ge=1)] = 10
+
+
 class Dpp(Struct, frozen=True, forbid_unknown_fields=True):
     """The selection of posts that are good and unlike each other."""
 
@@ -213,10 +232,17 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     filters: Filters = Filters()
     weights: Weights = Weights()
     scoring: Scoring = Scoring()
+    fatigue: Fatigue = Fatigue()
     dpp: Dpp = Dpp()
+    slate_diversity: SlateDiversity = SlateDiversity()
     selection: Selection = Selection()
     visibility: Visibility = Visibility()
     serving: Serving = Serving()
+
+    def says(self, switch: str) -> bool:
+        """Return a parameter that switches something, by its dotted name; what has no switch is on."""
+        section, _, field = switch.partition(".")
+        return not switch or bool(getattr(getattr(self, section), field))
 
     def overridden(self, values: Mapping[str, Value], scope: str = "job") -> "Parameters":
         """Return the tree with `values` (dotted name to value) in place of its own.

@@ -80,7 +80,7 @@ def _select(
         view = table.take(chosen)
         values = np.zeros(len(chosen)) if scores is None else scores.score[chosen]
         everything = np.arange(len(chosen))
-        keep = attempt(query, f"filter.{last.name}", partial(last.keeps, view, values), everything)
+        keep = attempt(query, f"filter.{last.name}", partial(last.keeps, query, view, values), everything)
         accounting.drop(last.name, last.rule, np.delete(view.post, keep))
         accounting.count(last.name, len(chosen), len(keep))
         chosen = chosen[keep]

@@ -23,8 +23,7 @@ class Component(Struct, frozen=True):
 
     def runs(self, parameters: Parameters) -> bool:
         """Return whether it is switched on."""
-        section, _, field = self.switch.partition(".")
-        return not self.switch or bool(getattr(getattr(parameters, section), field))
+        return parameters.says(self.switch)
 
 
 SOURCES: Final = (

@@ -1,5 +1,6 @@
 """What comes after scoring: top-K, visibility, conversation dedup, truncation (x-algorithm.md 1.2, 1.5)."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,7 @@ from operators.pipeline.scorers import Scores
 from operators.viewers.query import Query
 
 
-def visibility(table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
+def visibility(_query: Query, table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
     """Drop a post with a safety label that drops it for everybody, or for accounts not followed where it is such."""
     return np.flatnonzero(~table.unsafe & ~(table.unsafe_oon & ~table.in_network))
 
@@ -27,7 +28,7 @@ def conversation_of(table: CandidateTable) -> Keys:
     return np.where(table.conversation != 0, table.conversation, parent)
 
 
-def dedup_conversation(table: CandidateTable, scores: Scores) -> npt.NDArray[np.intp]:
+def dedup_conversation(_query: Query, table: CandidateTable, scores: Scores) -> npt.NDArray[np.intp]:
     """Keep the best-scored post of each conversation, at the place where the conversation came up first."""
     best: dict[int, int] = {}
     for index, conversation in enumerate(conversation_of(table).tolist()):
@@ -38,12 +39,35 @@ def dedup_conversation(table: CandidateTable, scores: Scores) -> npt.NDArray[np.
     return np.fromiter(best.values(), np.intp, len(best))
 
 
+def slate_diversity(query: Query, table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
+    """Let at the top nobody have more than `per_author` posts, and no two posts on one topic follow each other (1.6).
+
+    In each place of the first `top` the best post of the next `look_ahead` that does; where none does, the topic counts
+    no more, then the author. A repost counts for both its authors. The first content term stands for X's semantic ID.
+    """
+    caps = query.parameters.slate_diversity
+    authors = [set(pair) for pair in zip(table.author.tolist(), table.rank_author.tolist(), strict=True)]
+    topics = table.rank_terms[:, 0].tolist()
+    waiting, order = list(range(len(table))), list[int]()
+    had: Counter[int] = Counter()
+    while waiting and len(order) < caps.top:
+        near = waiting[: caps.look_ahead]
+        fit = [row for row in near if all(had[author] < caps.per_author for author in authors[row])]
+        unlike = [row for row in fit if not order or not topics[row] or topics[row] != topics[order[-1]]]
+        row = (unlike or fit or near)[0]
+        waiting.remove(row)
+        order.append(row)
+        had.update(authors[row])
+    return np.array([*order, *waiting], np.intp)
+
+
 @dataclass(frozen=True, slots=True)
 class PostSelection:
-    """A filter after selection: the rows it keeps, in order; `origin` and `reads` as for other filters."""
+    """A step after selection: the rows it keeps, in order; the rest as for other filters."""
 
-    keeps: Callable[[CandidateTable, Scores], npt.NDArray[np.intp]]
+    keeps: Callable[[Query, CandidateTable, Scores], npt.NDArray[np.intp]]
     origin: str
+    switch: str
     reads: tuple[str, ...] = ()
 
     @property
@@ -52,21 +76,24 @@ class PostSelection:
         return self.keeps.__name__
 
     @property
-    def switch(self) -> str:
-        """The parameter that says whether it runs."""
-        return f"filters.{self.name}"
-
-    @property
     def rule(self) -> str:
         """The rule in one sentence, the first line of the docstring."""
         return (self.keeps.__doc__ or "").partition("\n")[0]
 
     def enable(self, query: Query) -> bool:
         """Return whether it runs for a query."""
-        return bool(getattr(query.parameters.filters, self.name, True))
+        return query.parameters.says(self.switch)
 
 
 POST_SELECTION: Final[tuple[PostSelection, ...]] = (
-    PostSelection(visibility, "1.5, 1.7", reads=("visibility.drop_labels", "visibility.drop_labels_oon")),
-    PostSelection(dedup_conversation, "1.2"),
+    PostSelection(
+        visibility, "1.5, 1.7", "filters.visibility", ("visibility.drop_labels", "visibility.drop_labels_oon")
+    ),
+    PostSelection(dedup_conversation, "1.2", "filters.dedup_conversation"),
+    PostSelection(
+        slate_diversity,
+        "1.6 slate diversity",
+        "slate_diversity.enabled",
+        ("slate_diversity.per_author", "slate_diversity.top", "slate_diversity.look_ahead"),
+    ),
 )

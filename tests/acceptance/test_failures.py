@@ -89,7 +89,7 @@ def test_a_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.Mon
 
 def test_a_last_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = play(LOG)
-    broken = selection.PostSelection(fails_like_a_filter, "this test")
+    broken = selection.PostSelection(fails_like_a_filter, "this test", "")
     monkeypatch.setattr(operators.slate, "POST_SELECTION", (broken, *selection.POST_SELECTION))
     played = play(LOG)
     for request, feed in played.feeds.items():
@@ -97,7 +97,7 @@ def test_a_last_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytes
         assert feed.items == expected.feeds[request].items
 
 
-def fails_like_a_filter(_table: object, _scores: object) -> Any:
+def fails_like_a_filter(_query: object, _table: object, _scores: object) -> Any:
     """Fail."""
     return fails()
 

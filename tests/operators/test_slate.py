@@ -10,7 +10,7 @@ from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting
 from operators.pipeline.scorers import HEADS
 from operators.pipeline.scorers.value import squeezed
-from operators.pipeline.selection import conversation_of, dedup_conversation, visibility
+from operators.pipeline.selection import conversation_of, dedup_conversation, slate_diversity, visibility
 from operators.slate import Ranked, make_feed
 from operators.viewers.viewers import Viewers
 from schemas.events import FeedRequest
@@ -86,14 +86,29 @@ def test_a_longer_limit_keeps_its_head_room() -> None:
 
 def test_visibility_is_stricter_out_of_network() -> None:
     rows = table(unsafe=[1, 0, 0, 0], unsafe_oon=[0, 1, 1, 0], in_network=[1, 1, 0, 0])
-    assert visibility(rows, np.zeros(4)).tolist() == [1, 3]
+    assert visibility(query(), rows, np.zeros(4)).tolist() == [1, 3]
 
 
 def test_conversation_dedup_replaces_in_place() -> None:
     rows = table(post=[1, 2, 3, 4], is_reply=[1, 0, 1, 1], reply_to=[9, 0, 9, 7], conversation=[9, 0, 9, 0])
     assert conversation_of(rows).tolist() == [9, 2, 9, 7]
-    assert dedup_conversation(rows, np.array([0.3, 0.2, 0.5, 0.1])).tolist() == [2, 1, 3]
-    assert dedup_conversation(rows, np.array([0.5, 0.2, 0.3, 0.1])).tolist() == [0, 1, 3]
+    assert dedup_conversation(query(), rows, np.array([0.3, 0.2, 0.5, 0.1])).tolist() == [2, 1, 3]
+    assert dedup_conversation(query(), rows, np.array([0.5, 0.2, 0.3, 0.1])).tolist() == [0, 1, 3]
+
+
+def test_slate_diversity_caps_an_author_at_the_top_and_parts_topics() -> None:
+    # Author 1 has the four best; two may stand in the first four. Topic 9 is on posts 1, 2 and 6.
+    rows = table(
+        post=[1, 2, 3, 4, 5, 6],
+        author=[1, 1, 1, 1, 2, 3],
+        rank_author=[1, 1, 1, 1, 2, 3],
+        rank_terms=[[9] * 4, [9] * 4, [0] * 4, [0] * 4, [5] * 4, [9] * 4],
+    )
+    capped = query(parameters=DEFAULTS.overridden({"slate_diversity.top": 4}))
+    assert slate_diversity(capped, rows, np.zeros(6)).tolist() == [0, 2, 4, 5, 1, 3]
+    near = query(parameters=DEFAULTS.overridden({"slate_diversity.top": 4, "slate_diversity.look_ahead": 2}))
+    # Two places ahead there is nobody but author 1 for the third and fourth place: the cap gives way.
+    assert slate_diversity(near, rows, np.zeros(6)).tolist() == [0, 2, 1, 4, 3, 5]
 
 
 def test_without_the_model_the_newest_come_first_and_the_feed_says_so() -> None:

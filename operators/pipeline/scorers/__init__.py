@@ -10,7 +10,7 @@ import numpy.typing as npt
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import row_by_row
 from operators.pipeline.scorers.diversity import author_diversity, dpp
-from operators.pipeline.scorers.network import out_of_network
+from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
 from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, best_first
 from operators.pipeline.scorers.value import (
     HEADS,
@@ -46,6 +46,13 @@ NETWORK: Final = Scorer(
         "scoring.new_viewer_follows_min",
     ),
 )
+FATIGUE: Final = Scorer(
+    feedback_fatigue,
+    "times",
+    "2023-generation.md 3",
+    switch="fatigue.enabled",
+    reads=("fatigue.factor", "fatigue.recovery_s"),
+)
 DPP: Final = Scorer(dpp, "times", "1.6", compares_rows=True, switch="dpp.enabled", reads=("dpp.theta", "dpp.pool"))
 REGRET: Final = Scorer(dwell_regret, "is", "1.5", compares_rows=True)
 PLAIN: Final = Scorer(plain_offset, "is", "2023-generation.md 2", reads=("scoring.negative_offset",))
@@ -63,10 +70,10 @@ def _where_positive(scorer: Scorer) -> Scorer:
 
 # The scorers of each value model, in order (x-algorithm.md 1.5).
 SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
-    "weighted": (OFFSET, DIVERSITY, NETWORK, DPP),
-    "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), OFFSET, DPP),
-    "dwell_regret": (REGRET, DIVERSITY, NETWORK, DPP),
-    "march_2023": (PLAIN, DIVERSITY, NETWORK, DPP),
+    "weighted": (OFFSET, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), _where_positive(FATIGUE), OFFSET, DPP),
+    "dwell_regret": (REGRET, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "march_2023": (PLAIN, DIVERSITY, NETWORK, FATIGUE, DPP),
 }
 
 

@@ -1,11 +1,14 @@
 """Factors from how viewer and author stand to each other."""
 
+from typing import Final
+
 import numpy as np
 
 from operators.keys import Mask
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.scorers.steps import Scored, Scores, where
 from operators.viewers.query import Query
+from schemas.actions import ACTION_INDEX
 
 
 def out_of_network(query: Query, table: CandidateTable, _scored: Scored) -> Scores:
@@ -16,4 +19,22 @@ def out_of_network(query: Query, table: CandidateTable, _scored: Scored) -> Scor
     if scoring.oon_factor_for_replies_and_reposts:
         secondary = table.in_network & (table.is_reply | table.is_repost)
         factors = np.where(secondary, scoring.oon_factor, factors)
+    return factors
+
+
+NOT_INTERESTED: Final = np.uint32(1 << ACTION_INDEX["not_interested"])
+
+
+def feedback_fatigue(query: Query, table: CandidateTable, _scored: Scored) -> Scores:
+    """Lower posts of authors the viewer was not interested in, less and less over `fatigue.recovery_s` (2023, 3).
+
+    From `fatigue.factor` at once to 1 in a line; the latest time counts, as far back as the action sequence goes.
+    """
+    history, fatigue = query.context.history, query.parameters.fatigue
+    disliked = np.flatnonzero(history.actions & NOT_INTERESTED)
+    factors = np.ones(len(table))
+    # Oldest first, so that the latest word on an author is the last.
+    for author, at_ms in zip(history.author[disliked], history.at_ms[disliked].tolist(), strict=True):
+        passed = min(max((query.at_ms - at_ms) / 1000 / fatigue.recovery_s, 0.0), 1.0)
+        factors[table.rank_author == author] = fatigue.factor + (1 - fatigue.factor) * passed
     return factors

@@ -70,8 +70,7 @@ class Scorer:
 
     def enable(self, query: Query) -> bool:
         """Return whether it runs for a query."""
-        section, _, field = self.switch.partition(".")
-        return not self.switch or bool(getattr(getattr(query.parameters, section), field))
+        return query.parameters.says(self.switch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,14 @@
 """The formulas of x-algorithm.md 1.3 and 1.5, against numbers worked out by hand."""
 
+import dataclasses
+
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.inputs import TERMS, History
 from operators.parameters import DEFAULTS, Weights
 from operators.pipeline import scorers
 from operators.pipeline.candidates import CandidateTable
@@ -217,3 +220,22 @@ def test_a_scorer_that_fails_on_one_candidate_leaves_that_one_alone(monkeypatch:
     probabilities[:, 0] = 1.0
     assert score(asked, rows, probabilities).score.tolist() == [0.25, 0.25, 0.5, 0.25, 0.25]
     assert asked.degraded == ["scorer.half"]
+
+
+def test_feedback_fatigue_recovers_in_a_line() -> None:
+    # 2023-generation.md 3: .2 on day 0, .6 on day 70, 1 on day 140; the latest word on an author counts
+    day = 86_400_000
+    asked = query()
+    dislike, like = 1 << ACTION_INDEX["not_interested"], 1
+    history = History(
+        post=np.arange(1, 6, dtype=np.uint64),
+        author=np.array([11, 12, 13, 14, 11], np.uint64),
+        terms=np.zeros((5, TERMS), np.uint16),
+        actions=np.array([dislike, dislike, dislike, like, dislike], np.uint32),
+        dwell_s=np.zeros(5, np.float32),
+        surface=np.zeros(5, np.uint8),
+        at_ms=NOW_MS - day * np.array([140, 70, 150, 0, 0]),
+    )
+    asked.context = dataclasses.replace(asked.context, history=history)
+    rows = table(rank_author=[11, 12, 13, 14, 15])
+    assert network.feedback_fatigue(asked, rows, scored(*[1.0] * 5)).tolist() == pytest.approx([0.2, 0.6, 1, 1, 1])
