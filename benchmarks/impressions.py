@@ -4,7 +4,6 @@ The rows are those of the log that infra/importers/kuairand.py writes, in its or
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -40,7 +39,7 @@ TREES: Final[dict[str, Any]] = {
     "bagging_freq": 1,
     "lambda_l2": 10.0,
     "max_bin": 127,
-    "num_threads": 2,
+    "num_threads": 1,
     "verbose": -1,
 }
 ROUNDS_MAX: Final = 2000
@@ -52,18 +51,22 @@ RATE_MIN: Final = 1e-5
 
 
 class Table:
-    """All impressions in order of time, the last `test_rows` of them the test; bits of ACTIONS in `actions` u32[n]."""
+    """Impressions in order of time, those from `end` on to be judged; bits of ACTIONS in `actions` u32[n].
 
-    def __init__(self, source: Path | None = None, test_rows: int = Options().test_rows) -> None:
+    These are the test rows, or for `validation` the last of those before, and then the test rows are not there at all.
+    """
+
+    def __init__(self, validation: bool = False) -> None:
         """Raises ImportRefused where the data is missing or of another form."""
-        (path,) = find_sources([source] if source else [], FILES)
+        (path,) = find_sources([], FILES)
         table = (
             read_table(path, COLUMNS)
             .filter(pl.col("tab").is_between(0, SURFACES - 1))
             .sort("time_ms", maintain_order=True)
         )
-        self.end = table.height - test_rows
-        self.start_of_validation = int(self.end * (1 - VALIDATION))
+        self.end = table.height - Options().test_rows
+        if validation:
+            table, self.end = table[: self.end], int(self.end * (1 - VALIDATION))
         self.viewer: U64 = table["user_id"].to_numpy().astype(np.uint64)
         play_ms = table["play_time_ms"].to_numpy()
         happened = {action: table[column].to_numpy() > 0 for column, action in ACTIONS_OF.items()}
@@ -113,7 +116,7 @@ def _numbers(column: pl.Series) -> NDArray[np.int64]:
 
 
 def constant_rates(table: Table) -> dict[str, F64]:
-    """Return the share of the training rows for every test row, by action."""
+    """Return the share of the training rows for every row that is judged, by action."""
     return {
         action: np.full(len(table.actions) - table.end, table.happened(action)[: table.end].mean())
         for action in ACTIONS_JUDGED
@@ -140,7 +143,7 @@ def _logit(rates: F64) -> F64:
 
 
 def trees(table: Table, seed: int, progress: Callable[[float, float], None]) -> dict[str, F64]:
-    """Return what LightGBM gives the test rows, by action: rounds chosen on the validation rows, then trained on all.
+    """Return what LightGBM gives the rows that are judged, by action; the end of the training rows chooses the rounds.
 
     Features see only what was known at each row (benchmarks/past_statistics.py).
     """
@@ -148,7 +151,8 @@ def trees(table: Table, seed: int, progress: Callable[[float, float], None]) -> 
 
     found, names = features(table.impressions, PAIRS, ("viewer", "video"), FREQUENT)
     found = found.astype(np.float32)
-    fitted, chosen = slice(0, table.start_of_validation), slice(table.start_of_validation, table.end)
+    start = int(table.end * (1 - VALIDATION))
+    fitted, chosen = slice(0, start), slice(start, table.end)
     given: dict[str, F64] = {}
     for done, action in enumerate(ACTIONS_JUDGED):
         labels = table.happened(action)

@@ -2,11 +2,16 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
+import jax
 import numpy as np
+from jax import Array
 from numpy.typing import NDArray
 
-from models.inputs import U32, U64, ExampleBatch
+from models.config import PhoenixConfig
+from models.features import DWELL_SCALE_S, CandidateFeatures, ContextFeatures, batch_features
+from models.inputs import F32, U32, U64, ExampleBatch
 from models.metrics import (
     CalibrationBin,
     auc,
@@ -18,6 +23,7 @@ from models.metrics import (
     relative_cross_entropy,
 )
 from models.phoenix import Phoenix
+from models.ranker import RankerParameters, predictions, rank_logits
 from schemas.actions import ACTIONS, DWELL_TIME
 
 
@@ -91,6 +97,23 @@ def evaluate(
         float(predicted.mean()),
         float(seconds.mean()),
     )
+
+
+def predictions_of(phoenix: Phoenix, batch: ExampleBatch) -> F32:
+    """Return float32[B, M, 19], what a model predicts of a batch, padding included: `Phoenix.rank` to rounding.
+
+    Some twenty times as fast as asking for one example after the other, and not the same to the bit.
+    """
+    context, candidates = batch_features(batch, phoenix.config)
+    return np.asarray(_predict(phoenix.parameters.ranker, phoenix.config, context, candidates))
+
+
+@partial(jax.jit, static_argnames="config")
+def _predict(
+    ranker: RankerParameters, config: PhoenixConfig, context: ContextFeatures, candidates: CandidateFeatures
+) -> Array:
+    logits = jax.vmap(rank_logits, in_axes=(None, None, 0, 0))(ranker, config, context, candidates)
+    return predictions(logits, DWELL_SCALE_S)
 
 
 def action_results(given: NDArray[np.floating], bits: U32, viewer: U64) -> list[ActionResult]:
