@@ -10,7 +10,18 @@ import msgspec
 import typer
 from rich.table import Table
 
-from flows.options import Checkpoint, Json, Log, Out, ParameterFile, Set, checkpoint_path, parameters_from
+from flows.options import (
+    Checkpoint,
+    ExperimentFile,
+    Json,
+    Log,
+    Out,
+    ParameterFile,
+    Set,
+    checkpoint_path,
+    experiments_from,
+    parameters_from,
+)
 from flows.serving.commands import add_to
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
 from operators.parameters import ENTRIES, parse_assignment
@@ -147,6 +158,7 @@ def replay(
     checkpoint: Checkpoint = "demo",
     file: ParameterFile = None,
     assignments: Set = None,
+    experiments: ExperimentFile = None,
     instances: Annotated[
         int, typer.Option("--instances", "-n", min=1, max=64, help="processes that share the viewers")
     ] = 1,
@@ -168,7 +180,8 @@ def replay(
     with refusals():
         parameters = parameters_from(file, assignments)
         start_ms = time_ms(start) if start else 0
-        what = Replay(log, out, checkpoint_path(checkpoint), parameters, answer_from_ms=start_ms)
+        arms = experiments_from(experiments)
+        what = Replay(log, out, checkpoint_path(checkpoint), parameters, answer_from_ms=start_ms, experiments=arms)
         if verify:
             verified(many.verify(what, sorted({1, 2, 4, instances}), errors), as_json)
             return

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.decode import CLOCK_EVENTS, Ownership, Poll, dead_letter, decode
+from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.keys import Keys
 from operators.parameters import Parameters
 from operators.posts.husks import is_of, without_names
@@ -44,6 +45,7 @@ class Intake:
         answer_from_ms: int = 0,
         answered: Callable[[Request], Keys | None] | None = None,
         journal: list[TakenIn] | None = None,
+        experiments: Experiments = NO_EXPERIMENTS,
         counts_events: bool = True,
     ) -> None:
         self.state = state
@@ -52,6 +54,7 @@ class Intake:
         self.answer_from_ms = answer_from_ms
         self._answered = answered
         self.journal = journal
+        self._experiments = experiments
         self._counts_events = counts_events
         self.polls = 0
         self.events = 0
@@ -61,7 +64,7 @@ class Intake:
 
     def decode(self, raw: RawPoll) -> Poll:
         """Decode a poll."""
-        poll = decode(raw, self.parameters, self.ownership)
+        poll = decode(raw, self.parameters, self.ownership, self._experiments)
         self.events += poll.events
         self.dead_letters += len(poll.dead_letters)
         return poll

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
 from operators.presets import preset
 
@@ -18,6 +19,9 @@ ParameterFile = Annotated[
     typer.Option("--parameters", "-p", help="a TOML file of parameters, or a preset's name"),
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="one parameter, as name=value; may be repeated")]
+ExperimentFile = Annotated[
+    Path | None, typer.Option("--experiments", help="a TOML file of experiments: shares of viewers, other parameters")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -34,3 +38,8 @@ def checkpoint_path(name: str) -> Path:
     """Return the file of a checkpoint: those in the repository go by their names."""
     named = Path(__file__).parent.parent / "models" / "trained" / f"{name}.phoenix"
     return named if named.exists() else Path(name)
+
+
+def experiments_from(file: Path | None) -> Experiments:
+    """Return the experiments of a file, none without one. Raises ParameterRefused."""
+    return NO_EXPERIMENTS if file is None else Experiments.load(file)

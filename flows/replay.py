@@ -20,6 +20,7 @@ from infra.logs.reader import LogReader
 from infra.polls import EachSink, PollSource, latest_accepted_ms, polls_of, run
 from models.phoenix import Phoenix
 from operators.decode import Ownership
+from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import Parameters
 from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
@@ -74,6 +75,7 @@ class Replay:
     ownership: Ownership = field(default_factory=Ownership)
     threads: int = min(2, os.cpu_count() or 1)
     answer_from_ms: int = 0
+    experiments: Experiments = NO_EXPERIMENTS
     at_max: int = field(default_factory=latest_accepted_ms)
 
 
@@ -155,7 +157,8 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
     phoenix.warm_up(what.parameters.selection.candidates_max, warming)
     state = MemoryState(what.parameters, live_posts(what.parameters, phoenix))
     ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
-    job = ForYou(Intake(state, what.parameters, what.ownership, what.answer_from_ms), phoenix, ranker)
+    intake = Intake(state, what.parameters, what.ownership, what.answer_from_ms, experiments=what.experiments)
+    job = ForYou(intake, phoenix, ranker)
     with Outputs(what.out, offsets=what.ownership.instances > 1) as outputs:
         source = PollSource(_told(polls_of(reader, at_max=what.at_max), reader, progress), ranker.ready)
         # Every instance refuses the same lines; the first one writes them down.

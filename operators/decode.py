@@ -1,16 +1,18 @@
 """From a poll's bytes to columns and events, and dead letters for what can't be taken."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from operators.experiments import NO_EXPERIMENTS, Experiments, Exposures
 from operators.keys import keys_of, partitions_of
-from operators.parameters import ParameterRefused, Parameters, for_request
+from operators.parameters import Overriding, ParameterRefused, Parameters
 from operators.viewers.query import Origin, Request
 from operators.viewers.sequences import NO_TERMS, Actions
 from operators.viewers.viewers import PARTITIONS, GraphChange
@@ -99,7 +101,9 @@ class Poll:
     latest_ms: list[int] = field(default_factory=list)
 
 
-def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
+def decode(
+    raw: RawPoll, parameters: Parameters, ownership: Ownership, experiments: Experiments = NO_EXPERIMENTS
+) -> Poll:
     """Return a poll's events, in columns where there are many of a kind; whatever is refused is a dead letter."""
     poll = Poll()
     decoded = decode_batch(raw.raw, raw.at_max)
@@ -123,7 +127,7 @@ def decode(raw: RawPoll, parameters: Parameters, ownership: Ownership) -> Poll:
             poll.post_origins.append(_origin(raw, index))
             poll.post_places.append(index)
         elif isinstance(event, FeedRequest):
-            _take_request(poll, event, raw, index, parameters, ownership)
+            _take_request(poll, event, raw, index, partial(experiments.for_request, parameters), ownership)
         else:
             _take_other(poll, event, raw, index, ownership)
     last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))
@@ -206,11 +210,16 @@ def _origin(raw: RawPoll, index: int) -> Origin:
 
 
 def _take_request(
-    poll: Poll, event: FeedRequest, raw: RawPoll, index: int, parameters: Parameters, ownership: Ownership
+    poll: Poll,
+    event: FeedRequest,
+    raw: RawPoll,
+    index: int,
+    resolve: Callable[[int, dict[str, Overriding]], tuple[Parameters, Exposures]],
+    ownership: Ownership,
 ) -> None:
     viewer, origin = key_of(event.viewer), _origin(raw, index)
     try:
-        resolved = for_request(parameters, event.parameters)
+        resolved, exposures = resolve(viewer, event.parameters)
     except ParameterRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return
@@ -220,7 +229,9 @@ def _take_request(
     published_ms = origin.published_ms
     deadline_ms = published_ms + resolved.serving.deadline_ms if published_ms and resolved.serving.deadline_ms else 0
     shed = index in raw.shed
-    poll.requests.append(Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed))
+    poll.requests.append(
+        Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed, exposures)
+    )
 
 
 def engagement_columns(engagements: list[Engagement]) -> Actions:

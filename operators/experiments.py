@@ -12,17 +12,18 @@ Who is in which arm depends on the viewer's key and the experiment's name alone:
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import xxhash
 from msgspec import Struct
 
-from operators.parameters import DEFAULTS, ParameterRefused, Parameters, for_request
+from operators.parameters import DEFAULTS, Overriding, ParameterRefused, Parameters, for_request
 
 # Shares are written with a few digits; what they miss of a whole is rounding.
 SHARE_TOLERANCE: Final = 1e-9
 
+# Experiments with the arm that a viewer is in.
 Exposures = tuple[tuple[str, str], ...]
 
 
@@ -30,7 +31,7 @@ class Arm(Struct, frozen=True, forbid_unknown_fields=True):
     """A share of the viewers and what is different for them."""
 
     share: float
-    parameters: dict[str, bool | int | float | str] = {}
+    parameters: dict[str, Overriding] = {}
 
 
 class Experiments:
@@ -65,13 +66,15 @@ class Experiments:
         """Return the arm that a viewer, by key, is in, for each experiment."""
         return tuple((name, self._arm_of(name, viewer)) for name in self._arms)
 
-    def for_request(self, base: Parameters, viewer: int, overrides: Mapping[str, Any]) -> tuple[Parameters, Exposures]:
+    def for_request(
+        self, base: Parameters, viewer: int, overrides: Mapping[str, Overriding]
+    ) -> tuple[Parameters, Exposures]:
         """Return the parameters of a viewer's request: the job's, then the arms' in order, then the request's own.
 
         Raises ParameterRefused.
         """
         exposures = self.exposures(viewer)
-        changed: dict[str, Any] = {}
+        changed: dict[str, Overriding] = {}
         for name, arm in exposures:
             changed |= self._arms[name][arm].parameters
         return for_request(base, changed | dict(overrides)), exposures

@@ -16,7 +16,8 @@ from msgspec import Meta, Struct
 
 from schemas.actions import ACTIONS
 
-Value = bool | int | float | str | list[str]
+Overriding = bool | int | float | str  # what a request may set a parameter to
+Value = Overriding | list[str]
 
 
 class ParameterRefused(ValueError):
@@ -329,11 +330,11 @@ def parse_assignment(text: str) -> tuple[str, Value]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _for_request(base: Parameters, overrides: tuple[tuple[str, bool | int | float | str], ...]) -> Parameters:
+def _for_request(base: Parameters, overrides: tuple[tuple[str, Overriding], ...]) -> Parameters:
     return base.overridden(dict(overrides), scope="request")
 
 
-def for_request(base: Parameters, overrides: Mapping[str, bool | int | float | str]) -> Parameters:
+def for_request(base: Parameters, overrides: Mapping[str, Overriding]) -> Parameters:
     """Return the job's parameters with a request's overrides; equal overrides are resolved once.
 
     Raises ParameterRefused.

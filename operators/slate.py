@@ -124,6 +124,7 @@ def _feed(
         model=ranked.model,
         items=tuple(items),
         stages=tuple(ranked.accounting.stages),
+        experiments=dict(query.request.exposures),
         degraded=tuple(query.degraded),
         dropped=tuple(
             Dropped(stage, rule, tuple(spelled for key in posts.tolist() if (spelled := spell(key)) is not None))

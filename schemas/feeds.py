@@ -64,7 +64,7 @@ class Dropped(Struct, frozen=True):
 class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True):
     """The answer to one request (topic feeds, key viewer).
 
-    `degraded` names the components that failed and were passed over ("deadline" where there was no time for the
+    `experiments` says which arm of each the viewer is in. `degraded` names the components that failed and were passed over ("deadline" where there was no time for the
     model); `dropped` is given where the request asks to explain. A feed with an `error` has no posts.
     """
 
@@ -74,6 +74,7 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     model: str
     items: tuple[FeedItem, ...]
     stages: tuple[StageCount, ...]
+    experiments: dict[str, str] = {}
     degraded: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     error: str | None = None

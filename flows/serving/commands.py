@@ -7,7 +7,17 @@ from typing import Annotated
 import msgspec
 import typer
 
-from flows.options import Checkpoint, Json, Log, ParameterFile, Set, checkpoint_path, parameters_from
+from flows.options import (
+    Checkpoint,
+    ExperimentFile,
+    Json,
+    Log,
+    ParameterFile,
+    Set,
+    checkpoint_path,
+    experiments_from,
+    parameters_from,
+)
 from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table, viewer_id
 
 topics_app = typer.Typer(
@@ -53,6 +63,7 @@ def serve(
     checkpoint: Checkpoint = "demo",
     file: ParameterFile = None,
     assignments: Set = None,
+    experiments: ExperimentFile = None,
     prefix: Prefix = "",
     kafka_set: KafkaSet = None,
     threads: Annotated[int, typer.Option(min=1, help="threads that rank; 0 cores are left over by default")] = 2,
@@ -96,6 +107,7 @@ def serve(
                 viewers_in_memory_max=viewers_in_memory,
                 epoch_s=epoch,
                 lost=LOST_POLICIES[on_lost_offsets],
+                experiments=experiments_from(experiments),
             )
         )
 

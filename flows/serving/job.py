@@ -29,6 +29,7 @@ from infra.operations import Health, Metrics, get_log, serve_operations, tracing
 from infra.polls import EachSink, run
 from models.phoenix import Phoenix
 from operators.decode import Ownership
+from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import Parameters
 from operators.ranking import Ranker
 from schemas.polls import RawPoll
@@ -69,6 +70,7 @@ class Serving:
     viewers_in_memory_max: int = 200_000
     epoch_s: float = 0.5
     lost: LostPolicy = "stop"
+    experiments: Experiments = NO_EXPERIMENTS
 
 
 class Job:
@@ -104,6 +106,7 @@ class Job:
             answered=self._answers.answered,
             journal=self._journal,
             counts_events=False,
+            experiments=what.experiments,
         )
         self.intake.clock_ms = state.posts_positions.clock_ms
         self._ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from models.inputs import Context
+from operators.experiments import Exposures
 from operators.keys import Keys, no_keys
 from operators.parameters import Parameters
 from operators.viewers.relations import Relations
@@ -32,7 +33,8 @@ class Request:
     """A feed request with its parameters resolved and the moment it was read (`time.perf_counter`, seconds).
 
     `partition` is that of the viewer. `deadline_ms` is the time after which it is answered from what is there, 0 for
-    never; `shed` says that there are more requests than can be answered.
+    never; `shed` says that there are more requests than can be answered; `exposures` are the arms of experiments that
+    the viewer is in.
     """
 
     event: FeedRequest
@@ -43,6 +45,7 @@ class Request:
     partition: int = 0
     deadline_ms: int = 0
     shed: bool = False
+    exposures: Exposures = ()
 
     def is_late(self) -> bool:
         """Return whether its deadline has passed, by this machine's clock."""

@@ -1,9 +1,16 @@
 """What a request may ask for, and what of it the next requests remember."""
 
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from flows.replay import FEEDS, Replay, replay
+from operators.experiments import Arm, Experiments
+from operators.parameters import DEFAULTS
 from schemas.events import Event, FeedRequest, Follow, PostCreated
-from tests.acceptance.playing import HOUR, SECOND, T0, Player
+from schemas.feeds import Feed
+from tests.acceptance.playing import HOUR, SECOND, T0, Player, write_log
 
 VIEWER = 1
 AUTHOR, STRANGER = 10, 20
@@ -130,3 +137,13 @@ def test_ids_come_back_as_they_were(play: Player) -> None:
     feed = played.feeds[accents]
     assert (feed.viewer, feed.request) == (text, accents)
     assert {(item.post, item.author) for item in feed.items} == {(big, 5), (accents, accents)}
+
+
+def test_an_experiment_changes_the_feeds_of_its_arm_and_says_so(play: Player, tmp_path: Path) -> None:
+    arms = Experiments({"length": {"long": Arm(0.5), "short": Arm(0.5, {"selection.result_size": 3})}})
+    log = write_log(tmp_path / "log.jsonl", [*MANY, *(FeedRequest(T0 + SECOND, v, v) for v in range(1, 21))])
+    what = Replay(log, tmp_path / "out", play.checkpoint, DEFAULTS, experiments=arms)
+    replay(what)
+    feeds = [msgspec.json.decode(line, type=Feed) for line in (what.out / FEEDS).read_bytes().splitlines()]
+    assert {(feed.experiments["length"], len(feed.items)) for feed in feeds} == {("long", 35), ("short", 3)}
+    assert all(feed.experiments == dict(arms.exposures(int(feed.viewer))) for feed in feeds)
