@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from operators.keys import Keys
+from operators.keys import Keys, contains, no_keys, with_key
 from operators.parameters import DEFAULTS
 from operators.posts.columns import (
     CAPACITY_MIN,
@@ -62,6 +62,7 @@ class PostTable(PostReader):
         self._added: deque[int] = deque()
         self._removed: list[int] = []
         self._released: list[Rows] = []
+        self._forgotten = no_keys()  # authors whom no post is to name any more
 
     # -- events
 
@@ -207,7 +208,8 @@ class PostTable(PostReader):
             if kind != QUOTE:
                 columns.behind[slots[mine]] = rows[mine] - found[before]
             nameless = getattr(columns, author)[slots[mine]] == 0
-            getattr(columns, author)[slots[mine[nameless]]] = self.author_keys(earlier[nameless])
+            names = self.author_keys(earlier[nameless])
+            getattr(columns, author)[slots[mine[nameless]]] = np.where(contains(self._forgotten, names), 0, names)
             if kind == REPLY:
                 self._mark_one_below(slots[mine], earlier)
             if kind == REPOST:
@@ -233,7 +235,8 @@ class PostTable(PostReader):
             self.columns.behind[slots[which]] = rows[which] - (self.base + ((slot - self.base) & self.mask))
 
     def forget_author(self, author: int) -> None:
-        """Let no post say that it answers, repeats or quotes an author. Reads all posts; rare."""
+        """Let no post say that it answers, repeats or quotes an author, nor any that comes later. Reads all; rare."""
+        self._forgotten = with_key(self._forgotten, author)
         for column in (self.columns.reply_to_author, self.columns.repost_of_author, self.columns.quote_of_author):
             column[column == np.uint64(author)] = 0
 

@@ -56,3 +56,13 @@ def test_asking_early_changes_nothing(made: list[tuple[int, int, bool, bool]]) -
         found.append(posts.index.search(vector, 50, at + 100, at - 2 * DAY_MS))
     assert found[0][0].tolist() == found[1][0].tolist()
     assert found[0][1].tobytes() == found[1][1].tobytes()
+
+
+def test_a_reply_to_a_deleted_authors_post_does_not_name_the_author() -> None:
+    posts = live()
+    posts.apply([PostCreated(NOW_MS, 1, 7, "tea"), PostCreated(NOW_MS + 1, 2, 8, "yes", reply_to=1)])
+    assert posts.table.gather(posts.table.rows_of(np.array([2], np.uint64))).reply_to_author.tolist() == [7]
+    posts.delete_author(7)
+    posts.apply([PostCreated(NOW_MS + 2, 3, 9, "no", reply_to=1)])
+    rows = posts.table.rows_of(np.array([2, 3], np.uint64))
+    assert posts.table.gather(rows).reply_to_author.tolist() == [0, 0]
