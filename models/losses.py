@@ -19,6 +19,7 @@ from schemas.actions import ACTION_INDEX, DWELL_TIME, NEGATIVE_ACTIONS
 PROBABILITY_HEADS: Final = DWELL_TIME  # columns 0 to 17; column 18 is continuous
 DWELL_WEIGHT: Final = 0.1  # x-algorithm.md 3.5
 DWELL_CAP_S: Final = 300.0  # x-algorithm.md 3.5
+HEAD_RATE_MIN: Final = 1e-4
 LOGQ_SCALE: Final = 2.0  # x-algorithm.md 3.5
 # Keeps the gradient of the square root finite: a hundredth of a second.
 DWELL_MIN: Final = 0.01 / DWELL_SCALE_S
@@ -58,8 +59,11 @@ def ranker_loss(
     context: ContextFeatures,
     candidates: CandidateFeatures,
     labels: RankerLabels,
+    heads: F32 | None = None,
 ) -> Array:
     """Return binary cross-entropy over all heads, sum per row and head, plus 0.1 x the dwell loss.
+
+    `heads` f32[PROBABILITY_HEADS] says what each head's cross-entropy counts, all alike without it.
 
     It is divided by the weights of rows and heads: dividing by rows alone would let the number of heads set the
     learning rate.
@@ -77,7 +81,7 @@ def ranker_loss(
     def of_piece(shared: tuple[RankerParameters, tuple[Array, Array]], tokens: Any, given: Any) -> Array:
         (history, posts), (valid, labels) = tokens, given
         logits = jax.vmap(token_logits, in_axes=(None, None, 0, 0, 0))(shared[0], config, history, posts, valid)
-        entropy, dwell = _ranker_sums(logits, labels)
+        entropy, dwell = _ranker_sums(logits, labels, heads)
         return entropy * shared[1][0] + dwell * shared[1][1]
 
     core = _without_tables(parameters, "blocks", "norm", "outputs", "bias_outputs")
@@ -90,16 +94,32 @@ def _ranker_weights(labels: RankerLabels) -> tuple[Array, Array]:
     return weight[..., None] * jnp.where(NEGATIVE_HEADS, seen[..., None], 1.0), seen * weight
 
 
-def _ranker_sums(logits: Array, labels: RankerLabels) -> tuple[Array, Array]:
+def _ranker_sums(logits: Array, labels: RankerLabels, counted: F32 | None) -> tuple[Array, Array]:
     """Return the weighted sums of cross-entropy and of the dwell deviance over logits [B, C, OUTPUT_COLUMNS]."""
     entropy_weight, dwell_weight = _ranker_weights(labels)
     bits = (jnp.asarray(labels.actions)[..., None] >> jnp.arange(PROBABILITY_HEADS)) & 1
     heads = logits[..., :PROBABILITY_HEADS]
     entropy = jax.nn.softplus(heads) - bits * heads
+    if counted is not None:
+        entropy *= counted
     mean = jax.nn.softplus(logits[..., OUTPUTS - 1]) + DWELL_MIN
     root = jnp.sqrt(mean)
     deviance = 2.0 * jnp.asarray(labels.dwell) / root + 2.0 * root
     return jnp.sum(entropy_weight * entropy), jnp.sum(dwell_weight * deviance)
+
+
+def head_weights(rates: F32, balance: float) -> F32:
+    """Return what heads of these base rates count f32[PROBABILITY_HEADS], so that rare actions are learned as well.
+
+    A head counts 1 / its entropy to the power `balance`: with 1 all heads that can be told apart weigh alike, whose
+    entropies differ by a factor of fifty between a view and a follow. The sum over all stays what it was, and what
+    happens in fewer than one of 10,000 rows counts as if it were as rare as that.
+    """
+    p = np.clip(rates.astype(np.float64), HEAD_RATE_MIN, 1.0 - HEAD_RATE_MIN)
+    entropy = -p * np.log(p) - (1.0 - p) * np.log1p(-p)
+    weights = entropy**-balance
+    even: F32 = (weights * entropy.sum() / (weights * entropy).sum()).astype(np.float32)
+    return even
 
 
 def retrieval_loss(

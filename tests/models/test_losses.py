@@ -11,6 +11,8 @@ from models.training import TrainingConfig, step_inputs
 from schemas.actions import ACTION_INDEX
 from tests.models.toy_world import DISLIKE, FAVORITE, batch
 
+FAVORITE_HEAD = ACTION_INDEX["favorite"]
+
 
 def constant_logits(monkeypatch: pytest.MonkeyPatch, values: np.ndarray) -> None:
     """Let the ranker say `values` [C, 32] for every example."""
@@ -94,3 +96,20 @@ def test_retrieval_loss_by_hand(small: Phoenix, monkeypatch: pytest.MonkeyPatch)
 
 def test_counts() -> None:
     assert counts_of(np.array([5, 7, 5, 5], np.uint64)).tolist() == [3, 1, 3, 3]
+
+
+def test_rare_heads_weigh_as_much_as_frequent_ones(small: Phoenix, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = np.full(losses.PROBABILITY_HEADS, 0.5)
+    rates[FAVORITE_HEAD] = 0.02
+    entropy = -rates * np.log(rates) - (1 - rates) * np.log(1 - rates)
+    np.testing.assert_allclose(losses.head_weights(rates, 0.0), np.ones(len(rates)), rtol=1e-6)
+    balanced = losses.head_weights(rates, 1.0)
+    np.testing.assert_allclose(balanced * entropy, np.full(len(rates), entropy.mean()), rtol=1e-5)
+    # A weight of 3 for one head adds twice its part of the loss.
+    constant_logits(monkeypatch, np.zeros((2, 32)))
+    given = labels([0, 0], [0, 0], [1, 1], [1, 1])
+    heavier = np.ones(losses.PROBABILITY_HEADS, np.float32)
+    heavier[FAVORITE_HEAD] = 3.0
+    inputs = step_inputs(batch(1, 1, 32, 2), small.config, TrainingConfig(negatives=0), np.random.default_rng(0))
+    found = ranker_loss(small.parameters.ranker, small.config, inputs.context, inputs.candidates, given, heavier)
+    assert float(found) - loss_of(small, given) == pytest.approx(2 * np.log(2) / len(rates), rel=1e-4)
