@@ -1,4 +1,4 @@
-"""Memory: bytes a live post beside its embedding, and bytes a viewer with a full sequence.
+"""Memory: bytes a live post that was acted on, beside its embedding, and bytes a viewer with a full sequence.
 
 `python -m benchmarks.memory [--quick]`
 """
@@ -13,6 +13,7 @@ import numpy as np
 from flows.terminal import console, rows_table
 from operators.keys import partitions_of
 from operators.parameters import DEFAULTS
+from operators.posts.counts import SHOWN
 from operators.posts.live import LivePosts
 from operators.state import live_posts
 from operators.viewers.sequences import NO_TERMS, Actions
@@ -43,6 +44,8 @@ def _posts(count: int) -> LivePosts:
             for n in range(start, min(start + 4096, count))
         ]
         posts.apply(events, events[-1].at)
+        keys = np.array([event.post for event in events], np.uint64)
+        posts.counts.add(keys, np.full(len(keys), SHOWN), np.ones(len(keys), np.int64))
     return posts
 
 

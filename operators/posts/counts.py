@@ -52,7 +52,6 @@ class CountTable:
 
     def _clear(self, room: int) -> None:
         self._index = KeyIndex(room)
-        self._keys: Keys = np.zeros(room, np.uint64)
         self._counts: npt.NDArray[np.uint16] = np.zeros((room, COLUMNS), np.uint16)
         self._large: dict[int, int] = {}  # by place in the flat columns
 
@@ -60,8 +59,8 @@ class CountTable:
         return len(self._index)
 
     def memory_bytes(self) -> int:
-        """Return the bytes of keys, counts and index; the few large counts are left out."""
-        return self._keys.nbytes + self._counts.nbytes + self._index.memory_bytes()
+        """Return the bytes of counts and index; the few large counts are left out."""
+        return self._counts.nbytes + self._index.memory_bytes()
 
     def put(self, told: Sequence[PostCounts]) -> None:
         """Take in counts; each replaces what was known of its post."""
@@ -136,15 +135,16 @@ class CountTable:
         return {action: count for action, count in zip(ACTIONS, counts, strict=False) if count}
 
     def keys(self) -> Keys:
-        """Return the posts that have counts."""
-        return self._keys[: len(self._index)]
+        """Return the posts that have counts, in the order they came."""
+        keys, slots = self._index.items()
+        return keys[np.argsort(slots)]
 
     def keep(self, kept: npt.NDArray[np.bool_]) -> None:
         """Forget all posts but those marked, in the order of `keys`."""
         places = np.flatnonzero(kept)
         keys, counts, large = self.keys()[places], self._counts[places], self._large
         self._clear(max(COUNTS_FIRST, 2 * len(keys)))
-        self._keys[: len(keys)], self._counts[: len(keys)] = keys, counts
+        self._counts[: len(keys)] = counts
         self._index.insert(keys, np.arange(len(keys)))
         if large:
             moved = dict(zip(places.tolist(), range(len(places)), strict=True))
@@ -168,10 +168,8 @@ class CountTable:
     def _give(self, keys: Keys) -> Places:
         """Return slots for posts that have none."""
         slots = np.arange(len(self._index), len(self._index) + len(keys))
-        while len(self._index) + len(keys) > len(self._keys):
-            self._keys = np.concatenate([self._keys, np.zeros_like(self._keys)])
+        while len(self._index) + len(keys) > len(self._counts):
             self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
-        self._keys[slots] = keys
         self._index.insert(keys, slots)
         return slots
 

@@ -171,13 +171,18 @@ class KeyIndex:
             del self._overflow[key]
         self._count -= len(keys)
 
-    def _grow(self, count: int) -> None:
-        """Make room for `count` keys, twice over where it has to be more."""
+    def items(self) -> tuple[Keys, Values]:
+        """Return all keys and their values, in no particular order."""
         live = self._values >= 0
         keys = np.concatenate([self._keys[live], np.array(list(self._overflow), np.uint64)])
         values = np.concatenate([self._values[live], np.array(list(self._overflow.values()), np.int64)])
+        return keys, values.astype(np.int64)
+
+    def _grow(self, count: int) -> None:
+        """Make room for `count` keys, twice over where it has to be more."""
+        keys, values = self.items()
         buckets = len(self._keys)
         while count > _LOAD_MAX * buckets * LANES:
             buckets *= 2
         self._clear(buckets)
-        self.insert(keys, values.astype(np.int64))
+        self.insert(keys, values)
