@@ -122,7 +122,7 @@ def post_counts(
     kafka_set: KafkaSet = None,
     log_form: Annotated[str, typer.Option("--log", help="log lines: auto, json or human")] = "auto",
 ) -> None:
-    """Count actions on posts for everybody: from engagements to post-counts, until SIGTERM. One instance is enough.
+    """Count actions on posts for everybody: from engagements and served to post-counts, until SIGTERM. One is enough.
 
     Example: `run_flow.py post-counts --kafka localhost:9092 --state out/state`
     """
