@@ -15,7 +15,7 @@ from operators.posts.husks import is_of, without_names
 from operators.state import State
 from operators.viewers.query import Query, Request
 from schemas.codec import Refused
-from schemas.events import PostCreated
+from schemas.events import PostCreated, Served
 from schemas.ids import key_of, partition_of
 from schemas.polls import RawPoll
 
@@ -166,10 +166,21 @@ class Intake:
         requests = [request for request in poll.requests if request.event.at >= self.answer_from_ms]
         if self._answered is not None:
             requests = [request for request in requests if not self._remembered(request, self._answered(request))]
-        owns, count = self.ownership.owns, self.ownership.partitions
-        served = [(one, partition_of(key_of(one.viewer), count)) for one in poll.served] if self._counts_events else []
-        own = [(one, partition) for one, partition in served if owns(partition)]
+        own = self._own_of(poll.served) if self._counts_events else []
         return self.state.viewers.apply(poll.actions, poll.action_partitions, poll.graph, requests, own)
+
+    def take_served(self, served: list[Served]) -> None:
+        """Count what a log says was shown, for who has to look at the state just before it was."""
+        known = [one for one in served if key_of(one.viewer) not in self.state.deleted]
+        self.state.posts.counting.take(None, known)
+        self.state.viewers.show(self._own_of(known))
+
+    def _own_of(self, served: list[Served]) -> list[tuple[Served, int]]:
+        """Return what was shown to viewers of this instance, each with its viewer's partition."""
+        count = self.ownership.partitions
+        partitions = [partition_of(key_of(one.viewer), count) for one in served]
+        pairs = zip(served, partitions, strict=True)
+        return [(one, partition) for one, partition in pairs if self.ownership.owns(partition)]
 
     def _remembered(self, request: Request, posts: Keys | None) -> bool:
         """Take what an answered request leaves behind, and return whether it is one; `posts` are those of its feed."""

@@ -23,8 +23,7 @@ class Noted:
 
     def __init__(self, live: LivePosts, posts: Keys) -> None:
         rows = live.table.rows_of(posts)
-        originals = live.table.gather(rows[rows >= 0]).repost_of
-        self._keys = np.unique(np.concatenate([posts, originals]))
+        self._keys = np.unique(np.concatenate([posts, live.table.reposted(rows[rows >= 0])]))
         self._kinds = live.counts.kinds(self._keys)
 
     def kinds(self, keys: Keys) -> U32:

@@ -85,8 +85,7 @@ class ExampleBuilder:
         for one in served:
             self._start_served(one)
         if served:
-            for shown in intake.update_posts(Poll(served=served)):
-                intake.update_viewers(shown)
+            intake.take_served(served)
         yield from self.close(intake.clock_ms - WINDOW_MS)
 
     def close(self, before_ms: int) -> Iterator[Example]:

@@ -11,7 +11,7 @@ from operators.keys import Keys, keys_of
 from operators.posts.key_index import KeyIndex
 from operators.recent import RecentEvents, event_hashes
 from operators.viewers.sequences import Actions
-from schemas.actions import ACTION_INDEX, ACTIONS, COUNTED, COUNTS, Action
+from schemas.actions import ACTION_INDEX, ACTIONS, COUNTED, Action
 from schemas.events import Served
 from schemas.feeds import PostCounts
 from schemas.ids import key_of
@@ -28,8 +28,9 @@ LARGE: Final = np.iinfo(np.uint16).max
 COUNT_MAX: Final = np.iinfo(np.uint32).max
 # Up to so many are counted one by one: what columns cost before their first.
 ONE_BY_ONE: Final = 8
-# From the columns of a post to its kinds.
-_KIND_COLUMNS: Final = ((SHOWN,), *(tuple(ACTION_INDEX[name] for name in names) for names in COUNTED.values()))
+# From the columns of a post to its kinds: their columns in a row, and where each kind begins.
+_KIND_COLUMNS: Final = np.array([SHOWN, *(ACTION_INDEX[name] for names in COUNTED.values() for name in names)])
+_KIND_STARTS: Final = np.cumsum([0, 1, *(len(names) for names in COUNTED.values())])[:-1]
 
 
 class Changed(NamedTuple):
@@ -176,9 +177,7 @@ class CountTable:
 
 def kinds_of(columns: U32) -> U32:
     """Return counts [..., COLUMNS] by `schemas.actions.COUNT_NAMES`, uint32[..., COUNTS]."""
-    kinds = np.empty((*columns.shape[:-1], COUNTS), np.uint32)
-    for kind, own in enumerate(_KIND_COLUMNS):
-        kinds[..., kind] = columns[..., own].sum(axis=-1)
+    kinds: U32 = np.add.reduceat(columns[..., _KIND_COLUMNS], _KIND_STARTS, axis=-1)
     return kinds
 
 

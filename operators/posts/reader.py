@@ -96,6 +96,10 @@ class PostReader:
                 column[away] = 0
         return Posts(row=rows, author=author, **taken)
 
+    def reposted(self, rows: Rows) -> Keys:
+        """Return the originals of rows that are in the table, uint64[n], 0 for those that repeat none."""
+        return self.columns.repost_of.take(rows & self.mask)
+
     def resolve(self, keys: Keys) -> tuple[Keys, Terms]:
         """Return authors uint64[n] and terms uint16[n,4] of posts, 0 where unknown; deleted ones still resolve."""
         rows = self.rows_of(keys)

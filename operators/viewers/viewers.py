@@ -117,9 +117,7 @@ class Viewers:
             self._slots.change(slots)
         for event, from_other, partition in graph:
             self._change(event, from_other, partition)
-        for shown, partition in served:
-            slot = self._slot_of(key_of(shown.viewer), partition)
-            self._show(slot, shown.at, shown.request, len(shown.posts))
+        self.show(served)
         return [self.query(request) for request in requests]
 
     # -- slots
@@ -304,6 +302,12 @@ class Viewers:
             self._put_facts(slot, facts)
             if self._own_feeds_count:
                 self._show(slot, request.event.at, request.event.request, len(posts))
+
+    def show(self, served: Iterable[tuple[Served, int]]) -> None:
+        """Count what a log says was shown, each with its viewer's partition."""
+        for shown, partition in served:
+            slot = self._slot_of(key_of(shown.viewer), partition)
+            self._show(slot, shown.at, shown.request, len(shown.posts))
 
     def _show(self, slot: int, at_ms: int, request: Id, posts: int) -> None:
         """Count posts that a feed showed."""
