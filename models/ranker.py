@@ -38,7 +38,7 @@ from models.transformer import (
     normal,
     score_candidates,
 )
-from schemas.actions import ACTIONS, COUNTS, SURFACES, VIEWER_COUNTS
+from schemas.actions import ACTIONS, COUNTS, DWELL_TIME, NEGATIVE_ACTIONS, SURFACES, VIEWER_COUNTS
 
 OUTPUTS: Final = len(ACTIONS)
 # Output columns in whole vectors; those beyond the 19 actions are never read.
@@ -57,6 +57,11 @@ _AT_KNOTS: Final = np.maximum(0.0, 1.0 - np.abs(_PLACES[:, None] - np.arange(COU
 
 # About one over the size of the numbers in a fresh candidate's token: so a product begins as large as a sum.
 VIEWER_PRODUCT: Final = 0.3
+# A look of six seconds, in units of 30 s, is about usual: it says neither yes nor no.
+LOOK_USUAL: Final = 0.2
+HOURS_A_DAY: Final = 24
+# At first an action at this hour of the day weighs e times as much as one half a day from it.
+SAME_HOUR: Final = 0.5
 
 
 class Entities(NamedTuple):
@@ -104,6 +109,17 @@ class CountTables(NamedTuple):
     shared: CountRows
 
 
+class Taste(NamedTuple):
+    """How the viewer stands in every candidate: what the entries of a history weigh, and the way there."""
+
+    actions: Array  # [19], what each says of a post
+    dwell: Array  # [], the same of 30 s
+    bias: Array  # []
+    age: Array  # [HISTORY_AGES], logarithms of factors
+    hour: Array  # [24], likewise, by the hours between an action's hour of day and the request's
+    to_candidates: Array  # [D, D]
+
+
 class RankerParameters(NamedTuple):
     """All the ranker learns."""
 
@@ -118,7 +134,7 @@ class RankerParameters(NamedTuple):
     bias_outputs: Array  # [OUTPUT_COLUMNS]
     counts: CountTables | None = None  # where the configuration has them
     co_likers: CountRows | None = None  # what co-likers say of a post, where the configuration asks them
-    viewer_to_candidates: Array | None = None  # [D, D], where the configuration has the viewer in every candidate
+    taste: Taste | None = None  # where the configuration has the viewer in every candidate
 
 
 def init_entities(rng: np.random.Generator, config: PhoenixConfig, width: int) -> Entities:
@@ -173,7 +189,22 @@ def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParame
         bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
         counts=_init_counts(rng, width) if config.counts else None,
         co_likers=_init_count_rows(rng, CO_LIKED, width) if config.co_likers else None,
-        viewer_to_candidates=normal(rng, width, width) * width**-0.5 if config.viewer_in_candidates else None,
+        taste=_init_taste(width) if config.viewer_in_candidates else None,
+    )
+
+
+def _init_taste(width: int) -> Taste:
+    """Return a taste that begins as likeness to what was acted on or looked at for long, at this hour above all."""
+    says = np.array([-1.0 if action in NEGATIVE_ACTIONS else 0.5 for action in ACTIONS], np.float32)
+    # That there was a look says nothing; how long it was has a weight of its own.
+    says[DWELL_TIME] = 0.0
+    return Taste(
+        actions=jnp.asarray(says),
+        dwell=jnp.float32(1.0),
+        bias=jnp.float32(-LOOK_USUAL),
+        age=jnp.zeros(HISTORY_AGES),
+        hour=jnp.asarray(SAME_HOUR * np.cos(2 * np.pi * np.arange(HOURS_A_DAY) / HOURS_A_DAY), jnp.float32),
+        to_candidates=jnp.eye(width),
     )
 
 
@@ -306,15 +337,24 @@ def example_tokens(
         x += folded_counts(parameters.co_likers, CO_LIKED_MIDDLES)[told[:, -CO_LIKED:] + count_offsets(CO_LIKED)].sum(
             axis=1
         )
-    if parameters.viewer_to_candidates is not None:
-        factor, added = viewer_in_candidates(tokens[0], parameters.viewer_to_candidates)
+    if parameters.taste is not None:
+        factor, added = viewer_in_candidates(parameters.taste, tokens, context)
         x = x * factor + added
     return tokens, x
 
 
-def viewer_in_candidates(user: Array, to_candidates: Array) -> tuple[Array, Array]:
-    """Return what candidates' tokens are multiplied by, and what is added then, [D] each, given the user's token."""
-    told = user @ to_candidates
+def viewer_in_candidates(taste: Taste, tokens: Array, context: ContextFeatures) -> tuple[Array, Array]:
+    """Return what candidates' tokens are multiplied by, and what is added then, [D] each.
+
+    That is the user's token and the history's, each weighed by what its actions say of a post, how long ago they were,
+    and how far from this hour of the day: a product with it says how like a candidate is to what was liked.
+    """
+    bits = (context.actions[:, None] >> jnp.arange(OUTPUTS)) & 1
+    weight = taste.bias + bits @ taste.actions + taste.dwell * context.dwell
+    apart = (context.request[1] - context.situation[:, 2]) % HOURS_A_DAY
+    weight *= jnp.exp(taste.age[context.situation[:, 1]] + taste.hour[apart]) * context.valid
+    liked = weight @ tokens[1:] * jax.lax.rsqrt(1.0 + jnp.sum(context.valid))
+    told = (tokens[0] + liked) @ taste.to_candidates
     return 1.0 + VIEWER_PRODUCT * told, told
 
 

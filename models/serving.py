@@ -28,6 +28,7 @@ from models.ranker import (
     FLAGS,
     Around,
     RankerParameters,
+    Taste,
     around_tokens,
     count_offsets,
     folded_counts,
@@ -61,7 +62,7 @@ class ServingRanker(NamedTuple):
     blocks: tuple[Block, ...]  # folded
     outputs: Array  # [D, OUTPUT_COLUMNS], the last norm folded in
     bias_outputs: Array
-    viewer_to_candidates: Array | None
+    taste: Taste | None
 
 
 class Shared(NamedTuple):
@@ -110,7 +111,7 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
         blocks=tuple(fold(block) for block in parameters.blocks),
         outputs=parameters.norm[:, None] * parameters.outputs,
         bias_outputs=parameters.bias_outputs,
-        viewer_to_candidates=parameters.viewer_to_candidates,
+        taste=parameters.taste,
     )
 
 
@@ -130,9 +131,9 @@ def encode(
         shared += ranker.shared_counts[request[2:] + count_offsets(VIEWER_COUNTS)].sum(axis=0)
     mask, positions = mask_and_positions(jnp.asarray(features.valid), config.history_max)
     layers, _ = encode_context(ranker.blocks, tokens, mask, positions, config.heads)
-    if ranker.viewer_to_candidates is None:
+    if ranker.taste is None:
         return layers, Shared(shared, None)
-    factor, added = viewer_in_candidates(tokens[0], ranker.viewer_to_candidates)
+    factor, added = viewer_in_candidates(ranker.taste, tokens, features)
     return layers, Shared(shared * factor + added, factor)
 
 
