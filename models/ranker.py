@@ -60,6 +60,8 @@ VIEWER_PRODUCT: Final = 0.3
 # A look of six seconds, in units of 30 s, is about usual: it says neither yes nor no.
 LOOK_USUAL: Final = 0.2
 HOURS_A_DAY: Final = 24
+# At first an action weighs a tenth less with each doubling of its age in minutes: a day's is a third of this minute's.
+FADES: Final = 0.1
 # At first an action at this hour of the day weighs e times as much as one half a day from it.
 SAME_HOUR: Final = 0.5
 
@@ -194,7 +196,7 @@ def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParame
 
 
 def _init_taste(width: int) -> Taste:
-    """Return a taste that begins as likeness to what was acted on or looked at for long, at this hour above all."""
+    """Return a taste that begins as likeness to what was acted on or looked at for long, of late above all."""
     says = np.array([-1.0 if action in NEGATIVE_ACTIONS else 0.5 for action in ACTIONS], np.float32)
     # That there was a look says nothing; how long it was has a weight of its own.
     says[DWELL_TIME] = 0.0
@@ -202,7 +204,7 @@ def _init_taste(width: int) -> Taste:
         actions=jnp.asarray(says),
         dwell=jnp.float32(1.0),
         bias=jnp.float32(-LOOK_USUAL),
-        age=jnp.zeros(HISTORY_AGES),
+        age=jnp.asarray(-FADES * np.arange(HISTORY_AGES), jnp.float32),
         hour=jnp.asarray(SAME_HOUR * np.cos(2 * np.pi * np.arange(HOURS_A_DAY) / HOURS_A_DAY), jnp.float32),
         to_candidates=jnp.eye(width),
     )
