@@ -8,8 +8,8 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.table import Table
 
+from flows import parameter_commands
 from flows.options import (
     Checkpoint,
     ExperimentFile,
@@ -24,7 +24,7 @@ from flows.options import (
 )
 from flows.serving.commands import add_to
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
-from operators.parameters import ENTRIES, parse_assignment
+from operators.parameters import parse_assignment
 
 app = typer.Typer(
     add_completion=False,
@@ -102,27 +102,6 @@ def import_command(
     console.print(rows_table(f"{summary.events:,} events in {out}", rows))
     for note in summary.notes:
         console.print(f"[dim]{note}[/dim]")
-
-
-@app.command(name="parameters")
-def parameters_command(file: ParameterFile = None, assignments: Set = None, as_json: Json = False) -> None:
-    """List every parameter: value, default, origin.
-
-    Example: `run_flow.py parameters --set scoring.oon_factor=0.5`
-    """
-    with refusals():
-        tree = msgspec.to_builtins(parameters_from(file, assignments))
-    if as_json:
-        print_json(tree)
-        return
-    table = Table("parameter", "value", "default", "scope", "x-algorithm.md", "meaning")
-    for entry in ENTRIES.values():
-        section, _, field = entry.name.partition(".")
-        value = tree[section][field]
-        default = msgspec.to_builtins(entry.default)
-        style = "bold" if value != default else ""
-        table.add_row(entry.name, str(value), str(default), entry.scope, entry.source, entry.description, style=style)
-    console.print(table)
 
 
 @app.command()
@@ -345,32 +324,8 @@ def evaluate(
         console.print(rows_table("", [{"what": name, "value": one} for name, one in facts.items()]))
 
 
+parameter_commands.add_to(app)
 add_to(app)
-
-
-@app.command()
-def pipeline(
-    file: ParameterFile = None,
-    assignments: Set = None,
-    diff: Annotated[tuple[str, str] | None, typer.Option(help="two presets or files: what separates them")] = None,
-    as_json: Json = False,
-) -> None:
-    """List the components of the pipeline in order, each with its rule, origin and parameters; or compare presets.
-
-    Example: `run_flow.py pipeline --diff january-2026 august-2026`
-    """
-    from flows.pipeline_table import component_rows, difference_rows
-
-    with refusals():
-        if diff:
-            one, other = (parameters_from(Path(name), None) for name in diff)
-            title, rows = " and ".join(diff), difference_rows(one, other, diff)
-        else:
-            title, rows = "the pipeline, in order", component_rows(parameters_from(file, assignments))
-    if as_json:
-        print_json(rows)
-    else:
-        console.print(rows_table(title, rows))
 
 
 @app.command()

@@ -18,8 +18,10 @@ from models.config import STANDARD
 from models.phoenix import Phoenix
 from operators.decode import Ownership
 from operators.parameters import DEFAULTS
+from operators.pipeline.candidates import RETRIEVAL, THUNDER
+from operators.pipeline.hydration import hydrate
 from operators.pipeline.runner import Accounting
-from operators.pipeline.sources import from_retrieval, from_thunder, hydrate
+from operators.pipeline.sources import Asked, phoenix_retrieval, thunder
 from operators.ranking import Ranker
 from operators.slate import Ranked
 from operators.state import MemoryState, live_posts
@@ -98,14 +100,15 @@ def run(quick: bool) -> list[dict[str, Any]]:
         query = _query(one, number)
         at = timed("query", at)
         posts = one.state.posts
-        thunder = from_thunder(query, posts)
+        asked = Asked(query, posts, one.phoenix, Accounting(False), None)
+        followed = thunder(asked)
         at = timed("thunder", at)
         one.phoenix.embed_viewer(query.context)
         at = timed("model: viewer", at)
-        retrieved = from_retrieval(query, posts, one.phoenix, Accounting(False))
+        retrieved = phoenix_retrieval(asked)
         at = timed("retrieval, viewer included", at)
-        source = np.repeat(np.array([0, 1], np.uint8), [len(thunder), len(retrieved)])
-        table = hydrate(query, posts, np.concatenate([thunder, retrieved]), source)
+        source = np.repeat(np.array([THUNDER, RETRIEVAL], np.uint8), [len(followed), len(retrieved)])
+        table = hydrate(query, posts, np.concatenate([followed, retrieved]), source)
         at = timed("hydrate", at)
         hydrated = one.filter(Hydrated(query, table, Accounting(False)))
         at = timed("filter", at)

@@ -16,7 +16,7 @@ from infra.polls import polls_of
 from models.inputs import Candidates, Context
 from operators.keys import Keys
 from operators.pipeline.candidates import RETRIEVAL
-from operators.pipeline.sources import hydrate
+from operators.pipeline.hydration import hydrate
 from operators.posts.co_likers import CoLikers
 from operators.posts.live import LivePosts
 from operators.viewers.query import Query

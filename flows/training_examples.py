@@ -23,7 +23,7 @@ from models.inputs import CO_LIKED, TERMS, U32, Candidates, Context, ExampleBatc
 from operators.decode import Poll
 from operators.keys import keys_of
 from operators.pipeline.candidates import RETRIEVAL
-from operators.pipeline.sources import counts_shown, hydrate
+from operators.pipeline.hydration import counts_shown, hydrate
 from operators.viewers.query import Origin, Query, Request
 from schemas.actions import COUNTS, DWELL_TIME
 from schemas.events import FeedRequest, Served

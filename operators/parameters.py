@@ -72,6 +72,23 @@ def _switch(source: str) -> Meta:
     return _meta("run this component", source)
 
 
+class CoLikers(Struct, frozen=True, forbid_unknown_fields=True):
+    """The source of what people who liked what the viewer liked also liked; for models and jobs that keep co-likers."""
+
+    enabled: Annotated[bool, _meta("ask co-likers for candidates", "not X's; loved elsewhere")] = True
+    posts_max: Annotated[int, _meta("posts returned", "not X's", ge=0, le=10_000)] = 400
+
+
+class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
+    """Popular and fresh posts for whom the other sources have little."""
+
+    enabled: Annotated[bool, _meta("fall back on popular and fresh posts", "not X's")] = True
+    below: Annotated[int, _meta("candidates so far with which there is no need to", "not X's", ge=0)] = 100
+    popular_max: Annotated[int, _meta("popular posts returned", "not X's", ge=0, le=10_000)] = 200
+    fresh_max: Annotated[int, _meta("fresh posts returned", "not X's", ge=0, le=10_000)] = 200
+    scan_max: Annotated[int, _meta("newest posts among which the popular are sought", "not X's", ge=0)] = 20_000
+
+
 class Filters(Struct, frozen=True, forbid_unknown_fields=True):
     """The filters, each with a switch of its name, and what they go by."""
 
@@ -230,6 +247,8 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     posts: Posts = Posts()
     thunder: Thunder = Thunder()
     retrieval: Retrieval = Retrieval()
+    co_likers: CoLikers = CoLikers()
+    fallback: Fallback = Fallback()
     filters: Filters = Filters()
     weights: Weights = Weights()
     scoring: Scoring = Scoring()

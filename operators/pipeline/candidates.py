@@ -10,8 +10,8 @@ from models.inputs import Candidates
 from operators.keys import Keys, Mask
 
 # What a source is called in feeds; the number is the one in the column `source`.
-SOURCES: Final[tuple[str, ...]] = ("thunder", "phoenix_retrieval", "simclusters")
-THUNDER, RETRIEVAL, SIMCLUSTERS = range(len(SOURCES))
+SOURCES: Final[tuple[str, ...]] = ("thunder", "phoenix_retrieval", "simclusters", "co_likers", "popular", "fresh")
+THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH = range(len(SOURCES))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from operators.parameters import Parameters
 from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
 from operators.pipeline.scorers import SCORERS, Scorer
 from operators.pipeline.selection import POST_SELECTION, PostSelection
+from operators.pipeline.sources import IN_ORDER, Source
 
 
 class Component(Struct, frozen=True):
@@ -26,31 +27,6 @@ class Component(Struct, frozen=True):
         return parameters.says(self.switch)
 
 
-SOURCES: Final = (
-    Component(
-        "source",
-        "thunder",
-        "Bring the newest posts of the authors the viewer follows.",
-        "1.5, 2",
-        "thunder.enabled",
-        (
-            "thunder.posts_max",
-            "thunder.followees_max",
-            "thunder.excluded_max",
-            "thunder.originals_per_author",
-            "thunder.secondary_per_author",
-            "thunder.scan_per_author",
-        ),
-    ),
-    Component(
-        "source",
-        "phoenix_retrieval",
-        "Bring the posts whose embeddings are nearest to the viewer's.",
-        "1.5, 3.2",
-        "retrieval.enabled",
-        ("retrieval.posts_max",),
-    ),
-)
 MODEL: Final = Component(
     "scorer",
     "phoenix",
@@ -92,7 +68,8 @@ def components(parameters: Parameters) -> list[Component]:
 
 
 def _in_order(parameters: Parameters) -> Iterator[Component]:
-    yield from SOURCES
+    for source in IN_ORDER:
+        yield _told("source", source)
     for one in PRE_SCORING:
         yield _told("filter", one)
     yield MODEL
@@ -108,5 +85,5 @@ def _in_order(parameters: Parameters) -> Iterator[Component]:
     yield from SIDE_EFFECTS
 
 
-def _told(stage: str, one: Filter | Scorer | PostSelection) -> Component:
+def _told(stage: str, one: Source | Filter | Scorer | PostSelection) -> Component:
     return Component(stage, one.name, one.rule, one.origin, one.switch, one.reads)

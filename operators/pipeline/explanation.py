@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from operators.pipeline.candidates import THUNDER, CandidateTable
+from operators.pipeline.candidates import SOURCES, CandidateTable
 from operators.pipeline.scorers import HEADS, ScoreTable
 from schemas.actions import DWELL_TIME
 from schemas.feeds import ScoreExplanation, ScoreStep
@@ -45,7 +45,15 @@ def why(table: CandidateTable, scores: ScoreTable | None, chosen: npt.NDArray[np
 def _origin(table: CandidateTable, row: int) -> str:
     if table.in_network[row]:
         return "reposted by somebody you follow" if table.is_repost[row] else "from somebody you follow"
-    return "from your network" if table.source[row] == THUNDER else "close to what you engage with"
+    return _OUT_OF_NETWORK[SOURCES[table.source[row]]]
 
 
+_OUT_OF_NETWORK: Final = {
+    "thunder": "from your network",
+    "phoenix_retrieval": "close to what you engage with",
+    "simclusters": "from a circle that interests you",
+    "co_likers": "liked by people who liked what you liked",
+    "popular": "popular",
+    "fresh": "new",
+}
 _IN_WORDS: Final = ["a long look" if head == DWELL_TIME else name.replace("_", " ") for head, name in enumerate(HEADS)]

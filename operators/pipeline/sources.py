@@ -1,23 +1,162 @@
-"""The sources of candidates and their hydration, where the posts live (x-algorithm.md 1.2, 1.5)."""
+"""The sources of candidates, each a rule in a sentence (x-algorithm.md 1.2, 1.5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from models.inputs import U32, untouched
 from models.phoenix import Phoenix
-from operators.keys import Keys, Mask, contains
-from operators.pipeline.candidates import RETRIEVAL, THUNDER, CandidateTable
+from operators.pipeline.candidates import CO_LIKERS, FRESH, POPULAR, RETRIEVAL, SOURCES, THUNDER, CandidateTable
+from operators.pipeline.hydration import hydrate
 from operators.pipeline.runner import Accounting, attempt
 from operators.posts.co_likers import Circle
-from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
+from operators.posts.columns import REPLY, REPOST, Rows
 from operators.posts.live import LivePosts
-from operators.posts.records import Posts
 from operators.viewers.query import Query
 
-NO_ROWS = np.empty(0, np.int64)
+NO_ROWS: Final = np.empty(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What sources bring from: the query, the posts, the model, and what people like the viewer acted on of late."""
+
+    query: Query
+    posts: LivePosts
+    phoenix: Phoenix
+    accounting: Accounting
+    circle: Circle | None
+
+
+def thunder(asked: Asked) -> Rows:
+    """Bring the newest posts of the authors the viewer follows."""
+    query = asked.query
+    relations, viewer = query.relations, query.request.viewer
+    return asked.posts.thunder.newest(relations.followed, viewer, query.at_ms, query.seen, query.parameters.thunder)
+
+
+def phoenix_retrieval(asked: Asked) -> Rows:
+    """Bring the posts whose vectors are nearest to the viewer's; what has just arrived is among them."""
+    query, posts = asked.query, asked.posts
+    index = posts.index
+    if index is None:
+        raise LookupError("there is no candidate index")
+    posts.refresh_index()
+    with asked.accounting.timing("embed_viewer"):
+        vector = asked.phoenix.embed_viewer(query.context)
+    oldest_ms = query.at_ms - query.parameters.posts.retention_s * 1000
+    with asked.accounting.timing("search"):
+        rows, _ = index.search(vector, query.parameters.retrieval.posts_max, query.at_ms, oldest_ms)
+    return rows
+
+
+def co_likers(asked: Asked) -> Rows:
+    """Bring the posts that people who liked what the viewer liked have acted on within a day, by what they share."""
+    kept, circle = asked.posts.co_likers, asked.circle
+    if kept is None or circle is None:
+        return NO_ROWS
+    rows = asked.posts.table.rows_of(kept.candidates(circle, asked.query.parameters.co_likers.posts_max))
+    return rows[asked.posts.table.visible(rows, asked.query.at_ms)]
+
+
+def popular(asked: Asked) -> Rows:
+    """Bring the originals that were acted on most, of the newest `scan_max`."""
+    fallback = asked.query.parameters.fallback
+    rows = _newest_originals(asked, fallback.scan_max)
+    counts = asked.posts.counts.kinds(asked.posts.table.gather(rows).key)
+    acted = counts[:, 1:].sum(axis=1, dtype=np.int64)
+    best = np.argsort(-acted, kind="stable")[: fallback.popular_max]
+    chosen: Rows = rows[best[acted[best] > 0]]
+    return chosen
+
+
+def fresh(asked: Asked) -> Rows:
+    """Bring the newest originals."""
+    return _newest_originals(asked, asked.query.parameters.fallback.fresh_max)
+
+
+def _newest_originals(asked: Asked, count: int) -> Rows:
+    """Return the rows of the newest posts that are neither replies nor reposts, newest first."""
+    table = asked.posts.table
+    end, found = table.end, [NO_ROWS]
+    while end > table.base and sum(map(len, found)) < count:
+        start = max(table.base, end - 2 * count)
+        rows = np.arange(start, end)[::-1]
+        rows = rows[table.visible(rows, asked.query.at_ms)]
+        found.append(rows[table.gather(rows).flags & (REPLY | REPOST) == 0])
+        end = start
+    return np.concatenate(found)[:count]
+
+
+def _always(_query: Query, _found: int) -> bool:
+    return True
+
+
+def _for_strangers(query: Query, _found: int) -> bool:
+    return not query.request.event.in_network_only
+
+
+def _where_few(query: Query, found: int) -> bool:
+    return _for_strangers(query, found) and found < query.parameters.fallback.below
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A component of the pipeline: the rows it brings, and for which queries, given how many there are already.
+
+    `cheap` sources are asked for late requests too. `origin`, `switch` and `reads` as for filters and scorers.
+    """
+
+    brings: Callable[[Asked], Rows]
+    code: int
+    origin: str
+    switch: str
+    reads: tuple[str, ...]
+    wanted: Callable[[Query, int], bool] = _for_strangers
+    cheap: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name in feeds, parameters and metrics."""
+        return SOURCES[self.code]
+
+    @property
+    def rule(self) -> str:
+        """The rule in one sentence, the first line of the docstring."""
+        return (self.brings.__doc__ or "").partition("\n")[0]
+
+
+IN_ORDER: Final[tuple[Source, ...]] = (
+    Source(
+        thunder,
+        THUNDER,
+        "1.5, 2",
+        "thunder.enabled",
+        (
+            "thunder.posts_max",
+            "thunder.followees_max",
+            "thunder.excluded_max",
+            "thunder.originals_per_author",
+            "thunder.secondary_per_author",
+            "thunder.scan_per_author",
+        ),
+        wanted=_always,
+        cheap=True,
+    ),
+    Source(phoenix_retrieval, RETRIEVAL, "1.5, 3.2", "retrieval.enabled", ("retrieval.posts_max",)),
+    Source(co_likers, CO_LIKERS, "not X's", "co_likers.enabled", ("co_likers.posts_max",)),
+    Source(
+        popular,
+        POPULAR,
+        "not X's",
+        "fallback.enabled",
+        ("fallback.below", "fallback.popular_max", "fallback.scan_max"),
+        wanted=_where_few,
+    ),
+    Source(fresh, FRESH, "not X's", "fallback.enabled", ("fallback.below", "fallback.fresh_max"), wanted=_where_few),
+)
 
 
 def gather(
@@ -25,150 +164,30 @@ def gather(
 ) -> CandidateTable:
     """Return the candidates of every source, hydrated, in the order of the sources; of duplicates the first wins later.
 
-    A source that fails brings nothing, and the feed says so. A late request gets what costs least, Thunder's;
-    one that is shed gets nothing.
+    A source that fails brings nothing, and the feed says so. A late request gets what costs least; one that is shed
+    gets nothing.
     """
-    if query.request.shed:
-        return hydrate(query, posts, NO_ROWS, np.empty(0, np.uint8))
-    parameters, rows = query.parameters, []
-    circle = attempt(query, "co_likers", partial(circle_of, query, posts, accounting), None)
-    if parameters.thunder.enabled:
-        found = attempt(query, "source.thunder", partial(from_thunder, query, posts), NO_ROWS)
-        accounting.count("source.thunder", len(found), len(found))
-        rows.append((THUNDER, found))
-    if parameters.retrieval.enabled and not query.request.event.in_network_only and not late:
-        retrieval = partial(from_retrieval, query, posts, phoenix, accounting)
-        found = attempt(query, "source.phoenix_retrieval", retrieval, NO_ROWS)
-        accounting.count("source.phoenix_retrieval", len(found), len(found))
-        rows.append((RETRIEVAL, found))
-    source = np.concatenate([np.full(len(found), name, np.uint8) for name, found in rows] or [np.empty(0, np.uint8)])
-    everything = np.concatenate([found for _, found in rows] or [NO_ROWS])
     nothing = partial(hydrate, query, posts, NO_ROWS, np.empty(0, np.uint8))
-    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source, circle), None)
+    if query.request.shed:
+        return nothing()
+    rows, codes = [NO_ROWS], [np.empty(0, np.uint8)]
+    circle = attempt(query, "co_likers", partial(_circle, query, posts, accounting), None)
+    asked = Asked(query, posts, phoenix, accounting, circle)
+    for source in IN_ORDER:
+        runs = query.parameters.says(source.switch) and (source.cheap or not late)
+        if runs and source.wanted(query, sum(map(len, rows))):
+            found = attempt(query, f"source.{source.name}", partial(source.brings, asked), NO_ROWS)
+            accounting.count(f"source.{source.name}", len(found), len(found))
+            rows.append(found)
+            codes.append(np.full(len(found), source.code, np.uint8))
+    everything, source_codes = np.concatenate(rows), np.concatenate(codes)
+    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source_codes, circle), None)
     return nothing() if hydrated is None else hydrated
 
 
-def from_thunder(query: Query, posts: LivePosts) -> Rows:
-    """Return the newest posts of the followed authors, rows int64[n]."""
-    followed, viewer = query.relations.followed, query.request.viewer
-    return posts.thunder.newest(followed, viewer, query.at_ms, query.seen, query.parameters.thunder)
-
-
-def from_retrieval(query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Accounting) -> Rows:
-    """Return the posts nearest to the viewer's embedding, rows int64[n]; what has just arrived is among them."""
-    index = posts.index
-    if index is None:
-        raise LookupError("there is no candidate index")
-    posts.refresh_index()
-    with accounting.timing("embed_viewer"):
-        vector = phoenix.embed_viewer(query.context)
-    oldest_ms = query.at_ms - query.parameters.posts.retention_s * 1000
-    with accounting.timing("search"):
-        rows, _ = index.search(vector, query.parameters.retrieval.posts_max, query.at_ms, oldest_ms)
-    return rows
-
-
-def circle_of(query: Query, posts: LivePosts, accounting: Accounting) -> Circle | None:
+def _circle(query: Query, posts: LivePosts, accounting: Accounting) -> Circle | None:
     """Return what people like the viewer acted on of late; None where nobody keeps that."""
     if posts.co_likers is None:
         return None
     with accounting.timing("co_likers"):
         return posts.co_likers.circle(query.request.viewer, query.at_ms)
-
-
-def hydrate(
-    query: Query, posts: LivePosts, rows: Rows, source: npt.NDArray[np.uint8], circle: Circle | None = None
-) -> CandidateTable:
-    """Return the candidates at `rows` with all that filters, ranker and scorers ask of them.
-
-    Without a circle it's as if nobody had acted on them.
-    """
-    table = posts.table
-    own = table.gather(rows)
-    is_reply, is_repost = own.flags & REPLY != 0, own.flags & REPOST != 0
-    parents = _rows_of(own.reply_to, is_reply, posts)
-    reposted = _rows_of(own.repost_of, is_repost, posts)
-    known = reposted >= 0
-    original = table.gather(reposted[known])
-    relations, viewer = query.relations, np.uint64(query.request.viewer)
-    rank_author = np.where(is_repost, own.repost_of_author, own.author)
-    rank_author[known] = original.author
-    rank_terms, video_ms = own.terms.copy(), own.video_ms.copy()
-    rank_terms[known], video_ms[known] = original.terms, original.video_ms
-    has_video = own.flags & VIDEO != 0
-    has_video[known] |= original.flags & VIDEO != 0
-    subscribers_only = own.flags & SUBSCRIBERS_ONLY != 0
-    subscribers_only[known] |= original.flags & SUBSCRIBERS_ONLY != 0
-    labels = table.label_sets
-    visibility = query.parameters.visibility
-    in_network = contains(relations.followed, own.author)
-    rank_post = np.where(is_repost, own.repost_of, own.key)
-    return CandidateTable(
-        row=rows,
-        post=own.key,
-        author=own.author,
-        created_ms=own.created_ms,
-        source=source,
-        in_network=in_network | (own.author == viewer),
-        is_reply=is_reply,
-        is_repost=is_repost,
-        has_video=has_video,
-        video_ms=video_ms,
-        subscribers_only=subscribers_only,
-        reply_to=own.reply_to,
-        parent_is_live=parents >= 0,
-        conversation=own.conversation,
-        repost_of=own.repost_of,
-        repost_author=rank_author * is_repost,
-        quote_author=own.quote_of_author,
-        mutual_follow=in_network & contains(relations.followed_by, own.author),
-        rank_post=rank_post,
-        rank_author=rank_author,
-        rank_terms=rank_terms,
-        rank_author_followed=contains(relations.followed, rank_author),
-        rank_counts=counts_shown(posts.counts.kinds, own.key, rank_post),
-        rank_co_liked=_co_liked(query, posts, rank_post, circle),
-        unsafe=_labelled(own, original, known, labels, visibility.drop_labels),
-        unsafe_oon=_labelled(own, original, known, labels, visibility.drop_labels_oon),
-        muted=_muted(query, posts, rows, reposted),
-    )
-
-
-def counts_shown(kinds: Callable[[Keys], U32], posts: Keys, rank_posts: Keys) -> U32:
-    """Return how often each post was shown and acted on: a repost with what was done to its original besides."""
-    counts = kinds(rank_posts)
-    reposts = np.flatnonzero(posts != rank_posts)
-    if len(reposts):
-        counts[reposts] += kinds(posts[reposts])
-    return counts
-
-
-def _co_liked(query: Query, posts: LivePosts, rank_post: Keys, circle: Circle | None) -> U32:
-    if posts.co_likers is None or circle is None:
-        return untouched(len(rank_post))
-    return posts.co_likers.columns(circle, rank_post, query.at_ms)
-
-
-def _rows_of(keys: Keys, wanted: Mask, posts: LivePosts) -> Rows:
-    """Return the rows of posts where wanted, -1 elsewhere: few refer to others, and looking up costs most."""
-    rows = np.full(len(keys), -1, np.int64)
-    rows[wanted] = posts.table.rows_of(keys[wanted])
-    return rows
-
-
-def _labelled(
-    own: Posts, original: Posts, known: Mask, label_sets: Sequence[tuple[str, ...]], labels: tuple[str, ...]
-) -> Mask:
-    """Return which posts, or the posts they repeat, carry one of the labels."""
-    bad = np.array([not set(labels).isdisjoint(one) for one in label_sets])
-    drop: Mask = bad[own.labels]
-    drop[known] |= bad[original.labels]
-    return drop
-
-
-def _muted(query: Query, posts: LivePosts, rows: Rows, reposted: Rows) -> Mask:
-    """Return which posts, or the posts they repeat, hold a phrase that the viewer muted."""
-    phrases = list(query.relations.keywords.values())
-    if not phrases:
-        return np.zeros(len(rows), np.bool_)
-    return posts.table.contains_phrase(rows, phrases) | posts.table.contains_phrase(reposted, phrases)

@@ -7,6 +7,7 @@ import pytest
 import flows.for_you
 import operators.slate
 from models.phoenix import Phoenix
+from operators.parameters import Value
 from operators.pipeline import selection
 from operators.pipeline.filters import PRE_SCORING, Filter
 from operators.posts.thunder import Thunder
@@ -24,6 +25,10 @@ LOG: tuple[Event, ...] = (
 
 def fails(*_args: Any, **_kwargs: Any) -> Any:
     raise RuntimeError("this component is broken on purpose")
+
+
+# Nothing to fall back on.
+ALONE: dict[str, Value] = {"fallback.enabled": False}
 
 
 def test_without_the_ranker_the_newest_come_first(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,17 +56,25 @@ def test_without_thunder_retrieval_finds_the_posts(play: Player, monkeypatch: py
 def test_without_retrieval_the_network_is_left(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Phoenix, "embed_viewer", fails)
     monkeypatch.setattr(Phoenix, "warm_up", lambda *_: None)
-    played = play(LOG)
+    played = play(LOG, ALONE)
     assert {feed.degraded for feed in played.feeds.values()} == {("source.phoenix_retrieval",)}
     assert played.shown("known") == set(range(1, 21, 2))
     assert played.posts("unknown") == []
+
+
+def test_without_retrieval_who_follows_nobody_gets_what_is_new(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Phoenix, "embed_viewer", fails)
+    monkeypatch.setattr(Phoenix, "warm_up", lambda *_: None)
+    played = play(LOG)
+    assert played.shown("unknown") == set(range(1, 21))
+    assert {item.source for item in played.feeds["unknown"].items} == {"popular", "fresh"}
 
 
 def test_without_any_source_an_empty_feed_goes_out(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Thunder, "newest", fails)
     monkeypatch.setattr(Phoenix, "embed_viewer", fails)
     monkeypatch.setattr(Phoenix, "warm_up", lambda *_: None)
-    played = play(LOG)
+    played = play(LOG, ALONE)
     assert played.feeds["known"].degraded == ("source.thunder", "source.phoenix_retrieval")
     assert played.posts("known") == []
 
