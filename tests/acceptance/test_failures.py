@@ -67,7 +67,7 @@ def test_without_retrieval_who_follows_nobody_gets_what_is_new(play: Player, mon
     monkeypatch.setattr(Phoenix, "warm_up", lambda *_: None)
     played = play(LOG)
     assert played.shown("unknown") == set(range(1, 21))
-    assert {item.source for item in played.feeds["unknown"].items} == {"popular", "fresh"}
+    assert {item.source for item in played.feeds["unknown"].items} == {"fresh"}
 
 
 def test_without_any_source_an_empty_feed_goes_out(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
