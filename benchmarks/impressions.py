@@ -31,14 +31,14 @@ LENGTHS_S: Final = (5, 8, 11, 15, 20, 30, 45, 60, 90, 120, 180, 300)
 # Small trees with strong smoothing, found on the validation rows; rounds are chosen there for each action.
 TREES: Final[dict[str, Any]] = {
     "objective": "binary",
-    "learning_rate": 0.05,
+    "learning_rate": 0.07,
     "num_leaves": 15,
     "min_data_in_leaf": 200,
     "feature_fraction": 0.4,
     "bagging_fraction": 0.8,
     "bagging_freq": 1,
     "lambda_l2": 10.0,
-    "max_bin": 127,
+    "max_bin": 63,
     "num_threads": 1,
     "verbose": -1,
 }
@@ -56,7 +56,7 @@ class Table:
     These are the test rows, or for `validation` the last of those before, and then the test rows are not there at all.
     """
 
-    def __init__(self, validation: bool = False) -> None:
+    def __init__(self, validation: bool = False, test_rows: int = Options().test_rows) -> None:
         """Raises ImportRefused where the data is missing or of another form."""
         (path,) = find_sources([], FILES)
         table = (
@@ -64,9 +64,10 @@ class Table:
             .filter(pl.col("tab").is_between(0, SURFACES - 1))
             .sort("time_ms", maintain_order=True)
         )
-        self.end = table.height - Options().test_rows
+        self.end = table.height - test_rows
         if validation:
             table, self.end = table[: self.end], int(self.end * (1 - VALIDATION))
+        self.frame = table
         self.viewer: U64 = table["user_id"].to_numpy().astype(np.uint64)
         play_ms = table["play_time_ms"].to_numpy()
         happened = {action: table[column].to_numpy() > 0 for column, action in ACTIONS_OF.items()}

@@ -54,7 +54,7 @@ class Impressions:
         )
 
 
-class _Timeline:
+class Timeline:
     """Rows sorted by group and time, to be asked for those of a group before (or between) times."""
 
     def __init__(self, group: I64, at_ms: I64) -> None:
@@ -85,7 +85,7 @@ class Past:
 
 def past(group: I64, at_ms: I64, known_ms: I64, values: F64, window_ms: int | None = None) -> Past:
     """Return count and sums of `values` f64[n, K] known of each row's group before it, within a window if given."""
-    line = _Timeline(group, known_ms)
+    line = Timeline(group, known_ms)
     steps = np.rint(values[line.order] / STEP).astype(np.int64)
     running = np.concatenate([np.zeros((1, values.shape[1]), np.int64), np.cumsum(steps, axis=0)])
     end = line.before(group, at_ms)
@@ -95,7 +95,7 @@ def past(group: I64, at_ms: I64, known_ms: I64, values: F64, window_ms: int | No
 
 def latest(group: I64, at_ms: I64, known_ms: I64, values: F64, count: int) -> F64:
     """Return the last `count` known values of each row's group [n, count, K], the newest first, NaN where none."""
-    line = _Timeline(group, known_ms)
+    line = Timeline(group, known_ms)
     end = line.before(group, at_ms)
     start = line.before(group, np.full_like(at_ms, np.iinfo(np.int64).min // 4))
     place = end[:, None] - 1 - np.arange(count)

@@ -100,21 +100,25 @@ def _posts(table: pl.DataFrame, options: Options) -> Iterator[Event]:
     videos = table.group_by("video_id", maintain_order=True).first()
     columns = ("video_id", "author_id", "time_ms", "upload_dt", "duration_ms", "tag")
     for video, author, seen_at, day, duration_ms, tags in videos.select(columns).iter_rows():
-        uploaded = datetime.datetime.fromisoformat(day).replace(tzinfo=CHINA)
-        at = seen_at - 1 if options.posts_at == "first_impression" else int(uploaded.timestamp() * 1000)
-        topics = (*(f"tag-{tag}" for tag in tags.split(",") if tag not in {"", "unknown"}), length_topic(duration_ms))
+        at = seen_at - 1 if options.posts_at == "first_impression" else uploaded_ms(day)
         yield PostCreated(
             at=min(at, seen_at - 1),
             post=video,
             author=author,
-            topics=topics,
+            topics=topics_of(tags, duration_ms),
             video_ms=min(duration_ms, VIDEO_MS_MAX),
         )
 
 
-def length_topic(duration_ms: int) -> str:
-    """Return the topic for a video's length: half octaves of its seconds, because long videos are watched otherwise."""
-    return f"length-{round(2 * math.log2(max(duration_ms, 1000) / 1000))}"
+def uploaded_ms(day: str) -> int:
+    """Return midnight of an upload date, ms since 1970."""
+    return int(datetime.datetime.fromisoformat(day).replace(tzinfo=CHINA).timestamp() * 1000)
+
+
+def topics_of(tags: str, duration_ms: int) -> tuple[str, ...]:
+    """Return a video's tags as topics, and its length in half octaves of seconds: long videos are watched otherwise."""
+    named = (f"tag-{tag}" for tag in tags.split(",") if tag not in {"", "unknown"})
+    return (*named, f"length-{round(2 * math.log2(max(duration_ms, 1000) / 1000))}")
 
 
 def _engagements(table: pl.DataFrame, options: Options) -> Iterator[Event]:
