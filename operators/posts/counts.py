@@ -65,12 +65,16 @@ class CountTable:
 
     def put(self, told: Sequence[PostCounts]) -> None:
         """Take in counts; each replaces what was known of its post."""
-        for key, one in zip(keys_of([one.post for one in told]).tolist(), told, strict=True):
-            start = self._slot_of(key) * COLUMNS
-            counts = dict.fromkeys(range(COLUMNS), 0) | {SHOWN: one.shown}
-            counts |= {ACTION_INDEX[action]: count for action, count in one.counts.items()}
-            for column, count in counts.items():
-                self._write(start + column, count)
+        counts = np.zeros((len(told), COLUMNS), np.int64)
+        for row, one in enumerate(told):
+            counts[row, SHOWN] = min(one.shown, COUNT_MAX)
+            for action, count in one.counts.items():
+                counts[row, ACTION_INDEX[action]] = min(count, COUNT_MAX)
+        slots, last = np.unique(self._slots_of(keys_of([one.post for one in told]))[::-1], return_index=True)
+        counts = counts[::-1][last]
+        for row, column in np.argwhere((self._counts[slots] == LARGE) | (counts >= LARGE)).tolist():
+            self._write(int(slots[row]) * COLUMNS + column, int(counts[row, column]))
+        self._counts[slots] = np.minimum(counts, LARGE)
 
     def add(self, keys: Keys, columns: Places, amounts: npt.NDArray[np.int64]) -> None:
         """Count n times: `amounts` int64[n] of columns of posts; no count falls below 0, however they are cut."""
