@@ -1,6 +1,6 @@
 """Requests of a simulated world with all that a feed may show then, and what each of these posts is truly worth."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -13,13 +13,14 @@ from infra.logs.reader import LogReader
 from infra.polls import polls_of
 from infra.world.worth import NOBODY, Worth
 from models.phoenix import Phoenix
-from operators.decode import Ownership
+from operators.decode import Ownership, Poll
 from operators.parameters import Parameters
 from operators.pipeline.candidates import RETRIEVAL, CandidateTable
 from operators.pipeline.filters import PRE_SCORING
+from operators.pipeline.hydration import hydrate
 from operators.pipeline.runner import Accounting, run_filters
 from operators.pipeline.selection import conversation_of, visibility
-from operators.pipeline.sources import gather, hydrate
+from operators.pipeline.sources import gather
 from operators.posts.live import LivePosts
 from operators.state import MemoryState, live_posts
 from operators.viewers.query import Query
@@ -75,9 +76,14 @@ def weights_of(parameters: Parameters) -> Floats:
 
 
 def moments(
-    log: Path, worth: Worth, parameters: Parameters, phoenix: Phoenix, from_ms: int, until_ms: int = 2**62
+    log: Path,
+    worth: Worth,
+    parameters: Parameters,
+    phoenix: Phoenix,
+    from_ms: int,
+    told: Callable[[Poll], None] | None = None,
 ) -> Iterator[Moment]:
-    """Yield the requests of a log in a span of time, each with the state as it is then.
+    """Yield the requests of a log from a time on, each with the state as it is then; `told` gets every poll before.
 
     What a feed may show is every live post that passes the filters of the pipeline and is visible. Nothing is served:
     all recommenders choose from the same posts.
@@ -85,9 +91,9 @@ def moments(
     intake = Intake(MemoryState(parameters, live_posts(parameters, phoenix)), parameters, Ownership(), from_ms)
     for raw in polls_of(LogReader(log)):
         for poll in intake.update_posts(intake.decode(raw)):
+            if told is not None:
+                told(poll)
             for query in intake.update_viewers(poll):
-                if query.at_ms >= until_ms:
-                    return
                 moment = _moment(query, intake.state.posts, worth, phoenix)
                 if moment is not None:
                     yield moment
@@ -126,4 +132,4 @@ def _eligible(query: Query, posts: LivePosts) -> CandidateTable:
     table = table.take(np.argsort(table.is_repost, kind="stable"))
     asked = replace(query, degraded=[])
     table, _ = run_filters(PRE_SCORING, asked, table, Accounting(explain=False))
-    return table.take(visibility(table, np.zeros(len(table))))
+    return table.take(visibility(query, table, np.zeros(len(table))))

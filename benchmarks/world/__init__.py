@@ -1,0 +1,1 @@
+"""Feeds of a simulated world against its truth: `python -m benchmarks.world`."""
