@@ -24,6 +24,7 @@ from flows.serving.deleting import (
 )
 from flows.serving.positions import Positions
 from infra.stores import PartitionStore
+from models.checkpoints import CheckpointRefused
 from models.phoenix import Phoenix
 from operators.deleted_users import DeletedUsers
 from operators.parameters import Parameters
@@ -60,11 +61,19 @@ def viewer_partitions(folder: Path) -> list[int]:
 
 
 class DurableState:
-    """The state of one instance, over stores that nobody else may open meanwhile. Raises StoreRefused."""
+    """The state of one instance, over stores that nobody else may open meanwhile.
+
+    Raises StoreRefused, and CheckpointRefused for a model that reads what isn't kept here.
+    """
 
     def __init__(
         self, folder: Path, owned: Iterable[int], instance: int, parameters: Parameters, phoenix: Phoenix
     ) -> None:
+        if phoenix.config.co_likers:
+            raise CheckpointRefused(
+                f"the model {phoenix.version} reads what co-likers say, and an instance on Kafka sees only its own "
+                "viewers' likes: serve a model without `co_likers`, or replay a log with this one."
+            )
         self.stores: dict[int, PartitionStore] = {}
         opened: list[PartitionStore] = []
         try:
