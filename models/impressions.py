@@ -164,7 +164,7 @@ def _step(
     learned: Learned,
     number: Array,
     inputs: Inputs,
-    heads: Array,
+    heads: F32,
     config: PhoenixConfig,
     training: ImpressionTraining,
     steps: int,
