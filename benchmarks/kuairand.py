@@ -73,8 +73,8 @@ NOTES: Final = (
     "Every row sees only what was known at its impression: an outcome counts from the time the video had been played, "
     "and while the test part goes by, counts, rates and histories go on (models and trees are not trained further). "
     "tests/benchmarks/test_past_statistics.py proves it of the trees' features. "
-    "tests/benchmarks/test_kuairand.py holds Phoenix's examples to those that flows/training_examples.py makes of the log, of which "
-    "tests/flows/test_training_examples.py proves it.",
+    "tests/benchmarks/test_kuairand.py holds Phoenix's examples to those that flows/training_examples.py makes of "
+    "the log, of which tests/flows/test_training_examples.py proves it.",
     "The trees (LightGBM, one model for each action, rounds by early stopping) have counts and smoothed rates of "
     "viewer, video, author, tag, surface, length and hour and of five pairs of these, the viewer's latest five "
     "outcomes one by one, and what the viewer did beyond the videos' rates. Phoenix is one model for all actions, with "
