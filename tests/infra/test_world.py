@@ -11,6 +11,7 @@ from infra.world import PRESETS, Truth, WorldParameters, inject_faults, simulate
 from infra.world.faults import FAULTS, VALID_FAULTS
 from infra.world.rates import BASE_RATES, Shown, action_probabilities
 from infra.world.truth import TruthRefused
+from infra.world.worth import NOBODY, Worth
 from schemas.actions import ACTION_INDEX, ACTIONS, DWELL_TIME
 from schemas.codec import Refused, decode
 from schemas.events import (
@@ -24,6 +25,7 @@ from schemas.events import (
     Served,
     Subscribe,
 )
+from schemas.ids import key_of
 
 YEAR_2030_MS = 1_893_456_000_000
 
@@ -219,3 +221,36 @@ def test_faults_are_put_in_and_everything_else_is_kept(tmp_path: Path) -> None:
     assert refused == sum(count for fault, count in counts.items() if fault not in VALID_FAULTS)
     inject_faults(clean, tmp_path / "again.jsonl.zst", 0.05, seed=3)
     assert (tmp_path / "again.jsonl.zst").read_bytes() == faulty.read_bytes()
+
+
+def test_worth_says_of_many_posts_what_the_truth_says_of_each(demo: Path, events: list[Event]) -> None:
+    truth = Truth.load(truth_path(demo))
+    worth = Worth(truth)
+    served = [event for event in events if isinstance(event, Served)][-1]
+    person, keys = worth.person(key_of(served.viewer)), np.array([key_of(post) for post in served.posts], np.uint64)
+    rows = worth.posts(keys)
+    known, likely = worth.focus(person, served.at)
+    follows = {event.author for event in events if isinstance(event, Follow) and event.viewer == served.viewer}
+    unfollows = {e.author for e in events if isinstance(e, Follow) and e.viewer == served.viewer and e.undo}
+    authors = [truth.people_ids[row] for row in truth.posts["author"][rows]]
+    followed = np.array([author in follows - unfollows for author in authors])
+    found = worth.probabilities(person, rows, followed, known, truth.posts["quality"][rows])
+    clear = np.array([author not in unfollows for author in authors])
+    stated = truth.utility([served.viewer] * len(rows), list(served.posts), served.at)
+    assert np.allclose(found[clear], stated[clear])
+    assert sorted(known)[-1] == 1.0  # a session knows its topic
+    assert 0 < max(likely) <= 1.0
+    assert worth.person(7) == NOBODY
+    assert worth.posts(np.array([7], np.uint64)).tolist() == [NOBODY]
+
+
+def test_new_readers_open_no_feed_before_their_day(demo: Path, events: list[Event]) -> None:
+    parameters = PRESETS["demo"]
+    first: dict[int | str, int] = {}
+    for event in events:
+        if isinstance(event, Served):
+            first.setdefault(event.viewer, event.at)
+    late = sum(at >= parameters.start_ms + parameters.new_readers_from_day * 24 * 3_600_000 for at in first.values())
+    assert 0.05 * parameters.people < late < 0.2 * parameters.people
+    before = PRESETS["before-demo"]
+    assert before.start_ms + before.days * 24 * 3_600_000 == parameters.start_ms
