@@ -106,11 +106,29 @@ class Filters(Struct, frozen=True, forbid_unknown_fields=True):
     viewer_muted_keyword: Annotated[bool, _switch("1.5 row 12")] = True
     author_socialgraph: Annotated[bool, _switch("1.5 row 13")] = True
     video: Annotated[bool, _switch("1.5 row 15")] = True
+    author_list: Annotated[bool, _switch("1.5 row 14, in general")] = True
+    topic_ids: Annotated[bool, _switch("1.5 row 16")] = True
+    new_user_min_engagement: Annotated[bool, _switch("1.5 row 17")] = False
+    inventory_holdout: Annotated[bool, _switch("1.5 row 18")] = False
+    fav_holdout: Annotated[bool, _switch("1.5, [S]")] = False
     visibility: Annotated[bool, _switch("1.5 post-selection")] = True
+    ancillary_visibility: Annotated[bool, _switch("1.5 post-selection")] = True
     dedup_conversation: Annotated[bool, _switch("1.5 post-selection")] = True
     originals_pass: Annotated[
         bool, _meta("of a post and its retweets only retweets are dropped, as in January", "1.2 row 5")
     ] = False
+    listed_authors: Annotated[
+        tuple[str, ...], _meta("authors kept from all who do not follow them, ids as text", "1.5 row 14, in general")
+    ] = ()
+    new_user_age_s: Annotated[int, _meta("an account younger than this is new", "1.5 row 17", ge=0)] = 1800
+    new_user_engagement_min: Annotated[
+        int,
+        _meta("actions a post needs to be shown to a new account out of network", "1.5 row 17", ge=0),
+    ] = 1
+    holdout_percent: Annotated[int, _meta("posts held out, of a hundred", "1.5 row 18", ge=0, le=100)] = 1
+    holdout_percent_oon: Annotated[
+        int, _meta("posts held out from who does not follow the author", "1.5 row 18", ge=0, le=100)
+    ] = 1
     age_s: Annotated[int, _meta("older posts are dropped", "1.5 row 3", ge=0)] = 172_800
     served_every_request: Annotated[
         bool, _meta("drop served posts on every request, not only at the bottom of the feed", "1.5 row 11")

@@ -13,6 +13,7 @@ from schemas.ids import Id
 
 TEXT_CHARACTERS_MAX = 25_000  # the longest post X accepts (a paid account's long post)
 TOPICS_MAX = 16  # per post; X carries 32 booleans per viewer, far fewer apply to one post
+TOPICS_ASKED_MAX = 6  # of a request for topics, x-algorithm.md 1.5
 LABELS_MAX = 32
 SEEN_IDS_MAX = 10_000  # as Thunder's limit on excluded ids, x-algorithm.md 2.2
 FEED_LIMIT_MAX = 200
@@ -146,8 +147,9 @@ class UserDeleted(Struct, tag_field="kind", tag="user_deleted", frozen=True, gc=
 class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=False):
     """A viewer wants a feed (topic feed-requests, key viewer).
 
-    `bottom` marks a request for more of the same feed (pagination). `parameters` overrides single parameters by their
-    dotted names for this request alone.
+    `bottom` marks a request for more of the same feed (pagination). `topics` asks for posts on one of them only,
+    `excluded_topics` for none on those: then posts without topics stay away too. `parameters` overrides single
+    parameters by their dotted names for this request alone.
     """
 
     at: TimeMs
@@ -158,6 +160,8 @@ class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=
     surface: Surface = SURFACE_HOME
     bottom: bool = False
     in_network_only: bool = False
+    topics: Annotated[tuple[Word, ...], Meta(max_length=TOPICS_ASKED_MAX)] = ()
+    excluded_topics: Annotated[tuple[Word, ...], Meta(max_length=TOPICS_MAX)] = ()
     exclude_videos: bool = False
     explain: bool = False
     parameters: dict[str, bool | int | float | str] = {}

@@ -64,8 +64,9 @@ class Dropped(Struct, frozen=True):
 class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True):
     """The answer to one request (topic feeds, key viewer).
 
-    `experiments` says which arm of each the viewer is in. `degraded` names the components that failed and were passed over ("deadline" where there was no time for the
-    model); `dropped` is given where the request asks to explain. A feed with an `error` has no posts.
+    `experiments` says which arm of each the viewer is in. `degraded` names the components that failed and were passed
+    over ("deadline" where there was no time for the model); `dropped` is given where the request asks to explain. A
+    feed with an `error` has no posts.
     """
 
     at: TimeMs

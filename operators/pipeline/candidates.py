@@ -22,7 +22,8 @@ class CandidateTable:
     `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far, and
     `rank_co_liked` [n, CO_LIKED] what co-likers say of it.
     `unsafe` says that a safety label drops the post for everybody, `unsafe_oon` that one drops it from accounts not
-    followed, `muted` that its text matches one of the viewer's muted keywords.
+    followed; `ancillary_*` say so of the post replied to, quoted or repeated. `muted` says that its text matches one of
+    the viewer's muted keywords.
     """
 
     row: npt.NDArray[np.int64]
@@ -38,6 +39,7 @@ class CandidateTable:
     subscribers_only: Mask
     reply_to: Keys
     parent_is_live: Mask
+    reply_author: Keys
     conversation: Keys
     repost_of: Keys
     repost_author: Keys
@@ -46,11 +48,14 @@ class CandidateTable:
     rank_post: Keys
     rank_author: Keys
     rank_terms: npt.NDArray[np.uint16]
+    rank_topics: npt.NDArray[np.uint8]
     rank_author_followed: Mask
     rank_counts: npt.NDArray[np.uint32]
     rank_co_liked: npt.NDArray[np.uint32]
     unsafe: Mask
     unsafe_oon: Mask
+    ancillary_unsafe: Mask
+    ancillary_unsafe_oon: Mask
     muted: Mask
 
     def __len__(self) -> int:

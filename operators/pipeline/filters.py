@@ -7,13 +7,23 @@ so the feed is the same (docs/decisions/0003-served-posts-at-the-slate.md).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from operators.keys import Keys, Mask, contains
+from models.content import content_terms
+from models.inputs import TERMS
+from operators.keys import Keys, Mask, contains, keys_of
 from operators.pipeline.candidates import SIMCLUSTERS, CandidateTable
 from operators.viewers.query import Query
+from schemas.actions import COUNT_NAMES
+from schemas.ids import GOLDEN_64
+
+# The least and the largest share of posts that `fav_holdout` drops, of a hundred (1.5, [S]).
+FAV_HOLDOUT_MIN: Final = 2
+FAV_HOLDOUT_MAX: Final = 15
 
 
 def drop_duplicates(_query: Query, table: CandidateTable) -> Mask:
@@ -96,6 +106,73 @@ def video(query: Query, table: CandidateTable) -> Mask:
     return ~table.has_video
 
 
+def author_list(query: Query, table: CandidateTable) -> Mask:
+    """Drop when the author, or the one reposted, quoted or answered, is on the list and the viewer does not follow."""
+    listed = _listed(query.parameters.filters.listed_authors)
+    unknown = listed[~contains(query.relations.followed, listed)]
+    drop = contains(unknown, table.author) | contains(unknown, table.repost_author)
+    return ~(drop | contains(unknown, table.quote_author) | contains(unknown, table.reply_author))
+
+
+def topic_ids(query: Query, table: CandidateTable) -> Mask:
+    """Drop what is on none of the topics asked for, on one that is excluded, or where topics are excluded on none."""
+    event = query.request.event
+    is_topic = np.arange(TERMS) < table.rank_topics[:, None]
+    wanted: Mask = np.ones(len(table), np.bool_)
+    if event.topics:
+        wanted = (np.isin(table.rank_terms, _topic_terms(event.topics)) & is_topic).any(axis=1)
+    if event.excluded_topics:
+        excluded = (np.isin(table.rank_terms, _topic_terms(event.excluded_topics)) & is_topic).any(axis=1)
+        wanted &= ~excluded & (table.rank_topics > 0)
+    return wanted
+
+
+def new_user_min_engagement(query: Query, table: CandidateTable) -> Mask:
+    """Drop, for new accounts, an out-of-network post with too few actions, unless no post has any."""
+    acted = table.rank_counts[:, 1:].sum(axis=1, dtype=np.int64)
+    if not acted.any():
+        return np.ones(len(table), np.bool_)
+    keep: Mask = table.in_network | (acted >= query.parameters.filters.new_user_engagement_min)
+    return keep
+
+
+def inventory_holdout(query: Query, table: CandidateTable) -> Mask:
+    """Drop a share of posts by a hash of post and viewer, to see what the feed would be without them."""
+    filters = query.parameters.filters
+    percent = np.where(table.in_network, filters.holdout_percent, filters.holdout_percent_oon)
+    return _drawn(query, table) >= percent
+
+
+def fav_holdout(query: Query, table: CandidateTable) -> Mask:
+    """Drop a share of posts by a hash of post and viewer that grows with their likes, from 2 to 15 of a hundred."""
+    favorites = table.rank_counts[:, COUNT_NAMES.index("favorite")].astype(np.int64)
+    doublings = np.frexp(favorites.astype(np.float64))[1]  # 0 without a like, then 1 more each time they double
+    return _drawn(query, table) >= np.minimum(FAV_HOLDOUT_MIN + doublings, FAV_HOLDOUT_MAX)
+
+
+def _drawn(query: Query, table: CandidateTable) -> npt.NDArray[np.int64]:
+    """Return a number of 0 to 99 for each original and this viewer (splitmix64), int64[n]."""
+    mixed = (table.original ^ np.uint64(query.request.viewer * GOLDEN_64 % 2**64)) + np.uint64(GOLDEN_64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((mixed ^ (mixed >> np.uint64(31))) % np.uint64(100)).astype(np.int64)
+
+
+@lru_cache(maxsize=64)
+def _listed(authors: tuple[str, ...]) -> Keys:
+    return np.sort(keys_of([int(one) if one.isdecimal() else one for one in authors]))
+
+
+@lru_cache(maxsize=1024)
+def _topic_terms(topics: tuple[str, ...]) -> npt.NDArray[np.uint16]:
+    return np.array([content_terms("", (topic,), "")[0] for topic in topics], np.uint16)
+
+
+def _is_new(query: Query) -> bool:
+    created_ms = query.relations.account_created_ms
+    return created_ms is not None and query.at_ms - created_ms < query.parameters.filters.new_user_age_s * 1000
+
+
 def _first_of_each(keys: Keys) -> Mask:
     keep = np.zeros(len(keys), np.bool_)
     keep[np.unique(keys, return_index=True)[1]] = True
@@ -159,7 +236,27 @@ PRE_SCORING: Final[tuple[Filter, ...]] = (
     Filter(previously_seen_backup, "1.5 row 10"),
     Filter(viewer_muted_keyword, "1.5 row 12"),
     Filter(author_socialgraph, "1.5 row 13"),
+    Filter(
+        author_list,
+        "1.5 row 14, a list of one's own",
+        asked=lambda query: bool(query.parameters.filters.listed_authors),
+        reads=("filters.listed_authors",),
+    ),
     Filter(video, "1.5 row 15", asked=lambda query: query.request.event.exclude_videos),
+    Filter(
+        topic_ids,
+        "1.5 row 16",
+        asked=lambda query: bool(query.request.event.topics or query.request.event.excluded_topics),
+    ),
+    Filter(
+        new_user_min_engagement,
+        "1.5 row 17",
+        compares_rows=True,
+        asked=_is_new,
+        reads=("filters.new_user_age_s", "filters.new_user_engagement_min"),
+    ),
+    Filter(inventory_holdout, "1.5 row 18", reads=("filters.holdout_percent", "filters.holdout_percent_oon")),
+    Filter(fav_holdout, "1.5, [S]"),
 )
 
 AT_THE_SLATE: Final[tuple[Filter, ...]] = (

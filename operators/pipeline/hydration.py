@@ -9,7 +9,7 @@ from models.inputs import U32, untouched
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import CandidateTable
 from operators.posts.co_likers import Circle
-from operators.posts.columns import REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
+from operators.posts.columns import DELETED, QUOTE, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
 from operators.posts.live import LivePosts
 from operators.posts.records import Posts
 from operators.viewers.query import Query
@@ -32,14 +32,19 @@ def hydrate(
     relations, viewer = query.relations, np.uint64(query.request.viewer)
     rank_author = np.where(is_repost, own.repost_of_author, own.author)
     rank_author[known] = original.author
-    rank_terms, video_ms = own.terms.copy(), own.video_ms.copy()
-    rank_terms[known], video_ms[known] = original.terms, original.video_ms
+    rank_terms, rank_topics, video_ms = own.terms.copy(), own.topics.copy(), own.video_ms.copy()
+    rank_terms[known], rank_topics[known], video_ms[known] = original.terms, original.topics, original.video_ms
     has_video = own.flags & VIDEO != 0
     has_video[known] |= original.flags & VIDEO != 0
     subscribers_only = own.flags & SUBSCRIBERS_ONLY != 0
     subscribers_only[known] |= original.flags & SUBSCRIBERS_ONLY != 0
-    labels = table.label_sets
     visibility = query.parameters.visibility
+    drops = _drops(table.label_sets, visibility.drop_labels)
+    drops_oon = _drops(table.label_sets, visibility.drop_labels_oon)
+    quoted = _rows_of(own.quote_of, own.flags & QUOTE != 0, posts)
+    referred = table.gather(np.stack([parents, reposted, quoted]).ravel())
+    # A tombstone says nothing: what is shown of it is that it was there.
+    referred_labels = np.where(referred.flags & DELETED == 0, referred.labels, 0).reshape(3, -1)
     in_network = contains(relations.followed, own.author)
     rank_post = np.where(is_repost, own.repost_of, own.key)
     return CandidateTable(
@@ -56,6 +61,7 @@ def hydrate(
         subscribers_only=subscribers_only,
         reply_to=own.reply_to,
         parent_is_live=parents >= 0,
+        reply_author=own.reply_to_author * is_reply,
         conversation=own.conversation,
         repost_of=own.repost_of,
         repost_author=rank_author * is_repost,
@@ -64,11 +70,14 @@ def hydrate(
         rank_post=rank_post,
         rank_author=rank_author,
         rank_terms=rank_terms,
+        rank_topics=rank_topics,
         rank_author_followed=contains(relations.followed, rank_author),
         rank_counts=counts_shown(posts.counts.kinds, own.key, rank_post),
         rank_co_liked=_co_liked(query, posts, rank_post, circle),
-        unsafe=_labelled(own, original, known, labels, visibility.drop_labels),
-        unsafe_oon=_labelled(own, original, known, labels, visibility.drop_labels_oon),
+        unsafe=_with_original(drops, own, original, known),
+        unsafe_oon=_with_original(drops_oon, own, original, known),
+        ancillary_unsafe=np.asarray(drops[referred_labels].any(axis=0)),
+        ancillary_unsafe_oon=np.asarray(drops_oon[referred_labels].any(axis=0)),
         muted=_muted(query, posts, rows, reposted),
     )
 
@@ -95,13 +104,15 @@ def _rows_of(keys: Keys, wanted: Mask, posts: LivePosts) -> Rows:
     return rows
 
 
-def _labelled(
-    own: Posts, original: Posts, known: Mask, label_sets: Sequence[tuple[str, ...]], labels: tuple[str, ...]
-) -> Mask:
-    """Return which posts, or the posts they repeat, carry one of the labels."""
-    bad = np.array([not set(labels).isdisjoint(one) for one in label_sets])
-    drop: Mask = bad[own.labels]
-    drop[known] |= bad[original.labels]
+def _drops(label_sets: Sequence[tuple[str, ...]], labels: tuple[str, ...]) -> Mask:
+    """Return which sets of labels hold one that drops."""
+    return np.array([not set(labels).isdisjoint(one) for one in label_sets])
+
+
+def _with_original(drops: Mask, own: Posts, original: Posts, known: Mask) -> Mask:
+    """Return which posts, or the posts they repeat, carry a label that drops."""
+    drop: Mask = drops[own.labels]
+    drop[known] |= drops[original.labels]
     return drop
 
 

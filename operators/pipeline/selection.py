@@ -19,6 +19,11 @@ def visibility(_query: Query, table: CandidateTable, _scores: Scores) -> npt.NDA
     return np.flatnonzero(~table.unsafe & ~(table.unsafe_oon & ~table.in_network))
 
 
+def ancillary_visibility(_query: Query, table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
+    """Drop a post that answers, quotes or repeats one with a safety label that drops; what was deleted has none."""
+    return np.flatnonzero(~table.ancillary_unsafe & ~(table.ancillary_unsafe_oon & ~table.in_network))
+
+
 def conversation_of(table: CandidateTable) -> Keys:
     """Return the key each post's conversation goes by: the root, else the replied-to post, else the post itself.
 
@@ -88,6 +93,12 @@ class PostSelection:
 POST_SELECTION: Final[tuple[PostSelection, ...]] = (
     PostSelection(
         visibility, "1.5, 1.7", "filters.visibility", ("visibility.drop_labels", "visibility.drop_labels_oon")
+    ),
+    PostSelection(
+        ancillary_visibility,
+        "1.5, 1.7",
+        "filters.ancillary_visibility",
+        ("visibility.drop_labels", "visibility.drop_labels_oon"),
     ),
     PostSelection(dedup_conversation, "1.2", "filters.dedup_conversation"),
     PostSelection(

@@ -38,7 +38,7 @@ CAPACITY_MIN: Final = 4096
 
 @dataclass(slots=True)
 class Columns:
-    """One array a column, each with one place a slot: 110 bytes a post. Key 0 stands for "none"."""
+    """One array a column, each with one place a slot: 111 bytes a post. Key 0 stands for "none"."""
 
     key: Keys
     list: Handles  # of Thunder's: author handle and kind
@@ -54,6 +54,7 @@ class Columns:
     behind: Handles  # rows from the post replied to or reposted to this one; saves a look-up; 0 for originals
     video_ms: npt.NDArray[np.int32]
     terms: Terms
+    topics: npt.NDArray[np.uint8]  # how many of the terms are topics
     labels: npt.NDArray[np.uint16]
     fingerprint: npt.NDArray[np.uint32]  # of the event, to tell a second delivery from a second post
     words_at: Rows  # place in the arena, counted from the first word ever
@@ -91,6 +92,7 @@ _OTHER_COLUMNS: Final[dict[str, type[np.generic]]] = {
     "flags": np.uint8,
     "behind": np.int32,
     "video_ms": np.int32,
+    "topics": np.uint8,
     "labels": np.uint16,
     "fingerprint": np.uint32,
     "words_at": np.int64,

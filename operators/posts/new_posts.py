@@ -52,6 +52,7 @@ class NewPosts:
     quote_of_author: Keys
     video_ms: npt.NDArray[np.int32]
     terms: Terms
+    topics: npt.NDArray[np.uint8]
     fingerprint: npt.NDArray[np.uint32]
     words_at: Rows  # counted from the first of `arena`
     words: npt.NDArray[np.uint16]
@@ -61,7 +62,7 @@ class NewPosts:
     # Columns that go into the table's columns of the same names as they are.
     PLAIN: ClassVar = (
         "key", "created_ms", "flags", "reply_to", "reply_to_author", "conversation", "repost_of", "repost_of_author",
-        "quote_of", "quote_of_author", "video_ms", "terms", "fingerprint", "words", "id_bytes",
+        "quote_of", "quote_of_author", "video_ms", "terms", "topics", "fingerprint", "words", "id_bytes",
     )  # fmt: skip
 
     @classmethod
@@ -80,6 +81,7 @@ class NewPosts:
             flags=flags,
             video_ms=video_ms,
             terms=_terms(terms, fields["text"], fields["topics"], fields["language"]),
+            topics=np.array([min(len(topics), TERMS) for topics in fields["topics"]], np.uint8),
             fingerprint=np.fromiter(map(fingerprint, events), np.uint32, len(events)),
             words_at=words_at,
             words=words_of,

@@ -51,4 +51,5 @@ class Posts:
     quote_of_author: Keys
     video_ms: npt.NDArray[np.int32]
     terms: Terms
+    topics: npt.NDArray[np.uint8]
     labels: npt.NDArray[np.uint16]

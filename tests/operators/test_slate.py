@@ -10,7 +10,13 @@ from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting
 from operators.pipeline.scorers import HEADS
 from operators.pipeline.scorers.value import squeezed
-from operators.pipeline.selection import conversation_of, dedup_conversation, slate_diversity, visibility
+from operators.pipeline.selection import (
+    ancillary_visibility,
+    conversation_of,
+    dedup_conversation,
+    slate_diversity,
+    visibility,
+)
 from operators.slate import Ranked, make_feed
 from operators.viewers.viewers import Viewers
 from schemas.events import FeedRequest
@@ -87,6 +93,11 @@ def test_a_longer_limit_keeps_its_head_room() -> None:
 def test_visibility_is_stricter_out_of_network() -> None:
     rows = table(unsafe=[1, 0, 0, 0], unsafe_oon=[0, 1, 1, 0], in_network=[1, 1, 0, 0])
     assert visibility(query(), rows, np.zeros(4)).tolist() == [1, 3]
+
+
+def test_a_post_goes_with_the_bad_post_it_answers_or_quotes() -> None:
+    rows = table(ancillary_unsafe=[1, 0, 0, 0], ancillary_unsafe_oon=[0, 1, 1, 0], in_network=[1, 1, 0, 0])
+    assert ancillary_visibility(query(), rows, np.zeros(4)).tolist() == [1, 3]
 
 
 def test_conversation_dedup_replaces_in_place() -> None:

@@ -4,20 +4,24 @@ from dataclasses import fields
 
 import numpy as np
 
-from models.inputs import TERMS, Context, History
+from models.inputs import CO_LIKED, TERMS, Context, History
 from operators.parameters import DEFAULTS, Parameters
 from operators.pipeline.candidates import CandidateTable
 from operators.viewers.query import Origin, Query, Request
 from operators.viewers.relations import Relations
+from schemas.actions import COUNTS
 from schemas.events import FeedRequest
 
 NOW_MS = 1_770_000_000_000
 VIEWER = 7
 
-_DTYPES = {"row": np.int64, "created_ms": np.int64, "source": np.uint8, "video_ms": np.int32, "rank_terms": np.uint16}
+_DTYPES = {
+    "row": np.int64, "created_ms": np.int64, "source": np.uint8, "video_ms": np.int32, "rank_terms": np.uint16,
+    "rank_topics": np.uint8, "rank_counts": np.uint32, "rank_co_liked": np.uint32,
+}  # fmt: skip
 _KEYS = {
-    "post", "author", "reply_to", "conversation", "repost_of", "repost_author", "quote_author", "rank_post",
-    "rank_author",
+    "post", "author", "reply_to", "conversation", "repost_of", "repost_author", "quote_author", "reply_author",
+    "rank_post", "rank_author",
 }  # fmt: skip
 
 
@@ -32,6 +36,8 @@ def table(**columns: list[object]) -> CandidateTable:
         "in_network": np.ones(count),
         "parent_is_live": np.ones(count),
         "rank_terms": np.zeros((count, TERMS)),
+        "rank_counts": np.zeros((count, COUNTS)),
+        "rank_co_liked": np.zeros((count, CO_LIKED)),
     }
     out = {}
     for one in fields(CandidateTable):

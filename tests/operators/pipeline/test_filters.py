@@ -5,12 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.content import content_terms
+from operators.parameters import DEFAULTS
 from operators.pipeline import filters
 from operators.pipeline.candidates import SIMCLUSTERS, CandidateTable
 from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
 from operators.pipeline.runner import Accounting, run_filters
 from operators.viewers.query import Query
 from operators.viewers.relations import Relations
+from schemas.actions import COUNTS
 from schemas.events import FeedRequest
 from tests.operators.pipeline.tables import NOW_MS, VIEWER, query, table
 
@@ -25,7 +28,8 @@ def test_the_order_is_that_of_august() -> None:
     assert [one.name for one in PRE_SCORING] == [
         "drop_duplicates", "core_data_hydration", "age", "self_tweet", "oon_retweet_reply", "oon_nsfw_simclusters",
         "retweet_deduplication", "ineligible_subscription", "previously_seen", "previously_seen_backup",
-        "viewer_muted_keyword", "author_socialgraph", "video",
+        "viewer_muted_keyword", "author_socialgraph", "author_list", "video", "topic_ids", "new_user_min_engagement",
+        "inventory_holdout", "fav_holdout",
     ]  # fmt: skip
     assert [one.name for one in AT_THE_SLATE] == ["previously_served"]
 
@@ -122,7 +126,7 @@ def test_served_posts_at_the_bottom_only_when_switched_so() -> None:
 
 
 def test_video_runs_only_where_asked() -> None:
-    video = PRE_SCORING[-1]
+    (video,) = (one for one in PRE_SCORING if one.name == "video")
     assert not video.enable(query())
     asked = query(event=FeedRequest(at=NOW_MS, request="r", viewer=VIEWER, exclude_videos=True))
     assert video.enable(asked)
@@ -185,3 +189,80 @@ def test_filters_only_ever_remove_and_keep_the_order(seed: int, count: int) -> N
     assert kept.post.tolist() == rows.post[mask].tolist()
     again, _ = run_filters(PRE_SCORING, query(seen=[3, 4]), kept, Accounting(explain=False))
     assert again.post.tolist() == kept.post.tolist()
+
+
+def kept_by(rule: object, asked: Query, rows: CandidateTable) -> list[int]:
+    """Return the posts that a filter keeps."""
+    return rows.post[rule(asked, rows)].tolist()  # type: ignore[operator]
+
+
+def test_listed_authors_reach_only_who_follows_them() -> None:
+    rows = table(
+        post=[1, 2, 3, 4, 5],
+        author=[70, 71, 71, 71, 71],
+        repost_author=[0, 70, 0, 0, 0],
+        quote_author=[0, 0, 70, 0, 0],
+        reply_author=[0, 0, 0, 70, 0],
+    )
+    listed = DEFAULTS.overridden({"filters.listed_authors": ["70", "somebody"]})
+    assert kept_by(filters.author_list, query(parameters=listed), rows) == [5]
+    follower = Relations(followed=np.array([70], np.uint64))
+    assert kept_by(filters.author_list, query(follower, listed), rows) == [1, 2, 3, 4, 5]
+
+
+def test_topics_are_asked_for_and_excluded_and_exclusion_fails_closed() -> None:
+    tea, cake, word = (content_terms("", (name,), "")[0] for name in ("tea", "cake", "word"))
+    # Post 3 is on no topic: its terms are words, the first one spelled like a topic by chance. Post 4 has none at all.
+    rows = table(
+        post=[1, 2, 3, 4],
+        rank_terms=[[tea, cake, 0, 0], [cake, word, 0, 0], [tea, 0, 0, 0], [0, 0, 0, 0]],
+        rank_topics=[2, 1, 0, 0],
+    )
+
+    def asked(**fields: tuple[str, ...]) -> Query:
+        return query(event=FeedRequest(at=NOW_MS, request="r", viewer=VIEWER, **fields))  # type: ignore[arg-type]
+
+    assert kept_by(filters.topic_ids, asked(topics=("tea",)), rows) == [1]
+    assert kept_by(filters.topic_ids, asked(topics=("tea", "cake")), rows) == [1, 2]
+    assert kept_by(filters.topic_ids, asked(topics=("word",)), rows) == []
+    assert kept_by(filters.topic_ids, asked(excluded_topics=("tea",)), rows) == [2]
+    assert kept_by(filters.topic_ids, asked(topics=("cake",), excluded_topics=("tea",)), rows) == [2]
+
+
+def test_new_accounts_see_strangers_posts_that_somebody_acted_on() -> None:
+    counts = np.zeros((4, COUNTS), np.uint32)
+    counts[:, 0] = 50  # shown is no action
+    acted = counts.copy()
+    acted[1, 1], acted[2, 2] = 3, 2
+    some = table(post=[1, 2, 3, 4], in_network=[0, 0, 0, 1], rank_counts=acted.tolist())
+    none = table(post=[1, 2, 3, 4], in_network=[0, 0, 0, 1], rank_counts=counts.tolist())
+    three = DEFAULTS.overridden({"filters.new_user_min_engagement": True, "filters.new_user_engagement_min": 3})
+    new = query(Relations(account_created_ms=NOW_MS - 1_799_000), three)
+    assert kept_by(filters.new_user_min_engagement, new, some) == [2, 4]
+    assert kept_by(filters.new_user_min_engagement, new, none) == [1, 2, 3, 4]
+    (one,) = (one for one in PRE_SCORING if one.name == "new_user_min_engagement")
+    assert one.enable(new)
+    assert not one.enable(query(Relations(account_created_ms=NOW_MS - 1_800_000), three))
+    assert not one.enable(query(Relations(), three))
+
+
+def test_holdouts_hold_out_their_share_and_the_same_posts_each_time() -> None:
+    count = 20_000
+    held = DEFAULTS.overridden({"filters.holdout_percent": 10, "filters.holdout_percent_oon": 30})
+    rows = table(post=list(range(1, count + 1)), in_network=[row < count // 2 for row in range(count)])
+    keep = filters.inventory_holdout(query(parameters=held), rows)
+    # Five deviations of a draw of 10,000: 150 at 10 %, 229 at 30 %.
+    assert abs(int((~keep[: count // 2]).sum()) - 1000) < 150
+    assert abs(int((~keep[count // 2 :]).sum()) - 3000) < 230
+    assert (filters.inventory_holdout(query(parameters=held), rows) == keep).all()
+    repost = table(post=[count + 1], is_repost=[1], repost_of=[5])
+    assert filters.inventory_holdout(query(parameters=held), repost)[0] == keep[4]
+
+
+def test_the_holdout_by_likes_grows_from_2_to_15_percent() -> None:
+    count = 20_000
+    for favorites, percent in ((0, 2), (1, 3), (2, 4), (5, 5), (4096, 15), (10**6, 15)):
+        counts = np.zeros((count, COUNTS), np.uint32)
+        counts[:, 1] = favorites
+        keep = filters.fav_holdout(query(), table(post=list(range(1, count + 1)), rank_counts=counts.tolist()))
+        assert abs(int((~keep).sum()) - count * percent // 100) < 5 * np.sqrt(count * percent / 100), favorites
