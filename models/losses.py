@@ -59,7 +59,7 @@ def ranker_loss(
     context: ContextFeatures,
     candidates: CandidateFeatures,
     labels: RankerLabels,
-    heads: F32 | None = None,
+    heads: F32 | Array | None = None,
 ) -> Array:
     """Return binary cross-entropy over all heads, sum per row and head, plus 0.1 x the dwell loss.
 
@@ -94,7 +94,7 @@ def _ranker_weights(labels: RankerLabels) -> tuple[Array, Array]:
     return weight[..., None] * jnp.where(NEGATIVE_HEADS, seen[..., None], 1.0), seen * weight
 
 
-def _ranker_sums(logits: Array, labels: RankerLabels, counted: F32 | None) -> tuple[Array, Array]:
+def _ranker_sums(logits: Array, labels: RankerLabels, counted: F32 | Array | None) -> tuple[Array, Array]:
     """Return the weighted sums of cross-entropy and of the dwell deviance over logits [B, C, OUTPUT_COLUMNS]."""
     entropy_weight, dwell_weight = _ranker_weights(labels)
     bits = (jnp.asarray(labels.actions)[..., None] >> jnp.arange(PROBABILITY_HEADS)) & 1

@@ -16,11 +16,13 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from models.inputs import F32
 from models.phoenix import PhoenixParameters
 from models.recipe import TrainingConfig
 
 # A loss averaged over rows and heads leaves single table rows gradients near 1e-8, optax's usual epsilon.
 ADAM_EPSILON: Final = 1e-12
+ADAGRAD_RATE: Final = 0.1  # x-algorithm.md 3.5
 
 Tree = Any
 
@@ -51,6 +53,7 @@ class Rows(NamedTuple):
 class Learned(NamedTuple):
     """All that a step changes. `step` counts the steps taken, `skipped` those left out, `in_a_row` the latest of them.
 
+    `head_weights` f32[18] are those of the ranker's loss, settled by the first batch.
     `parameters` and `average` are without tables, which lie in `rows`; where `rows` is None they hold theirs.
     """
 
@@ -61,6 +64,7 @@ class Learned(NamedTuple):
     step: Array
     skipped: Array
     in_a_row: Array
+    head_weights: Array
 
 
 def tables_of(part: Any) -> Tables:
@@ -85,7 +89,7 @@ def split(joined: Array, sizes: Tables) -> tuple[Tables, Tables]:
     return Tables(*(part[:, 0] for part in cut)), Tables(*(part[:, 1] for part in cut))
 
 
-def begin(parameters: PhoenixParameters, training: TrainingConfig) -> Learned:
+def begin(parameters: PhoenixParameters, training: TrainingConfig, head_weights: F32) -> Learned:
     """Return the state before the first step."""
     rows: Rows | None = None
     dense: Tree = parameters
@@ -100,18 +104,31 @@ def begin(parameters: PhoenixParameters, training: TrainingConfig) -> Learned:
     # Copies, because a step gives the memory of its inputs to its outputs, and leaves may share theirs.
     copy, average = jax.tree.map(jnp.array, dense), jax.tree.map(jnp.array, dense)
     step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return Learned(copy, average, _adam(training).init(dense), rows, step, skipped, in_a_row)
+    return Learned(copy, average, _adam(training).init(dense), rows, step, skipped, in_a_row, jnp.asarray(head_weights))
+
+
+def _fraction(training: TrainingConfig, step: Array) -> Array:
+    """Return the share of its learning rate that a step (from 1) takes: it rises over the warm-up, and may fall."""
+    share = jnp.minimum((step - 1) / training.warm_up_steps, 1.0)
+    if training.decay_steps is not None:
+        share *= 0.5 + 0.5 * jnp.cos(jnp.pi * jnp.minimum(step / training.decay_steps, 1.0))
+    return share
 
 
 def _rate(training: TrainingConfig, step: Array) -> Array:
-    """Return the tables' learning rate at a step (from 1): it rises over the warm-up."""
-    rate = training.table_rate if training.tables == "adagrad" else training.learning_rate
-    return rate * jnp.minimum((step - 1) / training.warm_up_steps, 1.0)
+    """Return the tables' learning rate at a step."""
+    rate = training.table_rate or (ADAGRAD_RATE if training.tables == "adagrad" else training.learning_rate)
+    return rate * _fraction(training, step)
 
 
 def _adam(training: TrainingConfig) -> optax.GradientTransformation:
-    rate = optax.linear_schedule(0.0, training.learning_rate, training.warm_up_steps)
-    return optax.adamw(rate, training.beta_1, training.beta_2, eps=ADAM_EPSILON, weight_decay=training.weight_decay)
+    return optax.adamw(
+        lambda count: training.learning_rate * _fraction(training, count + 1),
+        training.beta_1,
+        training.beta_2,
+        eps=ADAM_EPSILON,
+        weight_decay=training.weight_decay,
+    )
 
 
 def read(
@@ -212,7 +229,14 @@ def write(
     )
     wrong = 1 - finite.astype(jnp.int32)
     return Learned(
-        parameters, average, adam, rows, step - wrong, learned.skipped + wrong, wrong * (learned.in_a_row + 1)
+        parameters,
+        average,
+        adam,
+        rows,
+        step - wrong,
+        learned.skipped + wrong,
+        wrong * (learned.in_a_row + 1),
+        learned.head_weights,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 
 from models.config import PhoenixConfig
@@ -31,6 +32,9 @@ def step_inputs(
     batch: ExampleBatch, config: PhoenixConfig, training: TrainingConfig, rng: np.random.Generator
 ) -> StepInputs:
     """Return what a step reads of a batch: features, lent negatives, labels and weights."""
+    if config.co_likers:
+        # A lent post carries what the LENDER's co-likers say of it: to learn from it that they mean nothing is wrong.
+        training = msgspec.structs.replace(training, negatives=0)
     context, own = batch_features(batch, config)
     entity = own.entity.reshape(-1, own.entity.shape[-1])
     hidden = rng.random(len(batch.viewer)) < training.identity_dropout

@@ -17,8 +17,8 @@ from models.checkpoints import Origin
 from models.compilation import use_cache
 from models.config import PhoenixConfig
 from models.features import I32
-from models.inputs import ExampleBatch
-from models.losses import PROBABILITY_HEADS, RankerLabels, ranker_loss, retrieval_loss
+from models.inputs import F32, ExampleBatch
+from models.losses import PROBABILITY_HEADS, RankerLabels, head_weights, ranker_loss, retrieval_loss
 from models.optimiser import ADAM_EPSILON, Learned, begin, read, settled, write
 from models.phoenix import Phoenix, PhoenixParameters, init_parameters
 from models.ranker import OUTPUT_COLUMNS
@@ -109,7 +109,7 @@ class Trainer:
         step = partial(_step, config=self.config, training=self.training)
         for prepared in ahead(self._prepared(batches)):
             if self.learned is None:
-                self.learned = begin(self._fresh(prepared.inputs.labels), self.training)
+                self.learned = self._begin(prepared.inputs.labels)
             self.learned, losses = step(self.learned, prepared.rows, prepared.inputs)
             self.rng.bit_generator.state = prepared.rng
             self.taken += 1
@@ -145,10 +145,14 @@ class Trainer:
         stated = origin or Origin(examples=self.examples, steps=self.taken, seed=self.seed)
         return Phoenix(self.config, settled(self.learned, table_sizes(self.config), self.training), stated)
 
-    def _fresh(self, labels: RankerLabels) -> PhoenixParameters:
-        if self._start is not None:
-            return self._start.parameters
-        return at_base_rates(init_parameters(self.config, self.seed), labels)
+    def _begin(self, labels: RankerLabels) -> Learned:
+        rates = base_rates(labels)
+        fresh = (
+            at_base_rates(init_parameters(self.config, self.seed), labels)
+            if self._start is None
+            else self._start.parameters
+        )
+        return begin(fresh, self.training, head_weights(rates, self.training.head_balance))
 
     def _prepared(self, batches: Iterable[ExampleBatch]) -> Iterator[Prepared]:
         rng = deepcopy(self.rng)
@@ -181,6 +185,15 @@ def fit(
     return trainer.phoenix(origin)
 
 
+def base_rates(labels: RankerLabels) -> F32:
+    """Return how often each of the 18 actions happens, f32[18], never quite 0."""
+    bits = (labels.actions[..., None] >> np.arange(PROBABILITY_HEADS)) & 1
+    weight = labels.weight[..., None]
+    # One made-up happening in a hundred rows keeps the rate of what never happened above zero.
+    rates: F32 = (((bits * weight).sum((0, 1)) + 0.01) / (weight.sum() + 1.0)).astype(np.float32)
+    return rates
+
+
 def at_base_rates(parameters: PhoenixParameters, labels: RankerLabels) -> PhoenixParameters:
     """Return the parameters with output biases at the base rates of some labels.
 
@@ -188,13 +201,10 @@ def at_base_rates(parameters: PhoenixParameters, labels: RankerLabels) -> Phoeni
     with them what tells candidates apart: measured on the tests' world, AUC .50 after 200 steps from zero biases and
     .90 from base rates.
     """
-    bits = (labels.actions[..., None] >> np.arange(PROBABILITY_HEADS)) & 1
-    weight = labels.weight[..., None]
-    # One made-up happening in a hundred rows keeps the rate of what never happened above zero.
-    rates = ((bits * weight).sum((0, 1)) + 0.01) / (weight.sum() + 1.0)
     seen = labels.seen * labels.weight
     dwell = ((labels.dwell * seen).sum() + 0.01) / (seen.sum() + 1.0)
     bias = np.zeros(OUTPUT_COLUMNS, np.float32)
+    rates = base_rates(labels)
     bias[:PROBABILITY_HEADS] = np.log(rates / (1.0 - rates))
     bias[DWELL_TIME] = np.log(np.expm1(dwell))
     return parameters._replace(ranker=parameters.ranker._replace(bias_outputs=jnp.asarray(bias)))
@@ -207,7 +217,11 @@ def _step(
     """Return what was learned after one step, and both losses."""
 
     def loss(both: PhoenixParameters) -> tuple[Array, tuple[Array, Array]]:
-        ranker = ranker_loss(both.ranker, config, inputs.context, inputs.candidates, inputs.labels)
+        ranker = ranker_loss(
+            both.ranker, config, inputs.context, inputs.candidates, inputs.labels, learned.head_weights
+        )
+        if not training.retrieval:
+            return ranker, (ranker, jnp.float32(0.0))
         retrieval = retrieval_loss(both.two_tower, config, inputs.retrieval_context, inputs.entity, inputs.retrieval)
         return ranker + retrieval, (ranker, retrieval)
 
