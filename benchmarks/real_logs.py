@@ -1,6 +1,6 @@
-"""The three real logs from import to result: `python -m benchmarks.real_logs twitter2010|douban|kuairand`.
+"""Two real logs from import to result: `python -m benchmarks.real_logs twitter2010|douban`.
 
-Imports the data, trains on the first part, replays or ranks, compares with what came next and with simple
+Imports the data, trains on the first part, replays, compares with what came next and with simple
 recommenders, and writes docs/results/NAME.md. Logs and models stay in out/NAME, and what is there is not made again
 unless --fresh is given.
 """
@@ -19,7 +19,7 @@ from benchmarks.pages import markdown_table
 from flows.evaluate import FeedQuality, feed_quality
 from flows.replay import Replay, Summary, replay
 from flows.terminal import bar, console, refusals, rows_table
-from flows.train import RankingQuality, TrainingRun, TrainingSummary, ranking_quality, train
+from flows.train import TrainingRun, TrainingSummary, train
 from infra.importers import run as run_import
 from infra.logs.reader import LogReader
 from infra.polls import latest_accepted_ms
@@ -84,27 +84,6 @@ CASES: Final[dict[str, Case]] = {
             "posts are retrieved for each request. Requests before the test part are not answered.",
         ),
     ),
-    "kuairand": Case(
-        title="KuaiRand: which impressions draw which action",
-        preset="demo",
-        step=256,
-        posts=4,
-        epochs=1,
-        parameters={"posts.retention_s": 40 * DAY_S},
-        answers_all=False,
-        references=(
-            ("gradient-boosted trees, with leaky statistics", "AUC"),
-            ("click", ".712"),
-            ("long_view (vqv)", ".712"),
-            ("like (favorite)", ".850"),
-            ("profile_enter (profile_click)", ".719"),
-        ),
-        notes=(
-            "The first 71 % of the time trains, the last 65,321 impressions test. The reference trees use statistics "
-            "of the whole month, the test part included; Phoenix sees only what came before each impression.",
-            "click mixes surfaces: a true click on surface 0, a valid play on surface 1.",
-        ),
-    ),
 }
 
 
@@ -139,16 +118,12 @@ def run_case(name: str, fresh: bool) -> str:
     lines = [f"# {case.title}", "", f"`python -m benchmarks.real_logs {name}`", ""]
     lines += [f"{note}\n" for note in case.notes]
     lines += _table("Training, on what came before the test part", [asdict(trained)])
-    if name == "kuairand":
-        with bar("ranking what was served") as progress:
-            lines += _ranking(ranking_quality(log, model, parameters, until_ms, progress))
-    else:
-        start_ms = 0 if case.answers_all else until_ms
-        what = Replay(log, folder / "feeds", model, parameters, answer_from_ms=start_ms)
-        with bar(f"replaying {name}") as progress:
-            summary_of_replay = replay(what, progress)
-        with bar("comparing with what came next") as progress:
-            lines += _feeds(feed_quality(log, folder / "feeds", until_ms, progress), summary_of_replay)
+    start_ms = 0 if case.answers_all else until_ms
+    what = Replay(log, folder / "feeds", model, parameters, answer_from_ms=start_ms)
+    with bar(f"replaying {name}") as progress:
+        summary_of_replay = replay(what, progress)
+    with bar("comparing with what came next") as progress:
+        lines += _feeds(feed_quality(log, folder / "feeds", until_ms, progress), summary_of_replay)
     if case.references:
         header, *rows = case.references
         lines += ["## References", "", "From the data's own page, each by its own protocol.", ""]
@@ -175,14 +150,6 @@ def _feeds(quality: FeedQuality, summary: Summary) -> list[str]:
         *_table("Feeds of that part", [counts]),
         *_table("The whole replay", [whole]),
         *_table("Latency by stage", summary.latency),
-    ]
-
-
-def _ranking(quality: RankingQuality) -> list[str]:
-    facts = {name: value for name, value in asdict(quality).items() if name != "table"}
-    return [
-        *_table("AUC by action, on the test impressions", [asdict(row) for row in quality.table]),
-        *_table("Dwell time", [facts]),
     ]
 
 
