@@ -131,12 +131,13 @@ def train(run: TrainingRun, reading: Told, training: Told) -> TrainingSummary:
 
 
 def _batches(run: TrainingRun, config: PhoenixConfig, reading: Told) -> Iterator[ExampleBatch]:
-    made = examples(LogReader(run.log), _intake(run.parameters), run.posts_max, run.seed, reading)
+    made = examples(LogReader(run.log), _intake(run.parameters, config), run.posts_max, run.seed, reading)
     return batches(_before(made, run.until_ms), run.examples_a_step, config.history_max, run.posts_max)
 
 
-def _intake(parameters: Parameters) -> Intake:
-    return Intake(MemoryState(parameters, live_posts(parameters)), parameters, Ownership())
+def _intake(parameters: Parameters, config: PhoenixConfig) -> Intake:
+    posts = live_posts(parameters, co_likers=config.co_likers)
+    return Intake(MemoryState(parameters, posts), parameters, Ownership())
 
 
 def _before(made: Iterator[Example], until_ms: int | None) -> Iterator[Example]:
@@ -178,7 +179,7 @@ def ranking_quality(
     Raises LogRefused, CheckpointRefused, and ParameterRefused where nothing was served by then.
     """
     phoenix = Phoenix.load(checkpoint)
-    made = examples(LogReader(log), _intake(parameters), POSTS_MAX, progress=progress)
+    made = examples(LogReader(log), _intake(parameters, phoenix.config), POSTS_MAX, progress=progress)
     late = (example for example in made if example.context.at_ms >= after_ms)
     padded = batches(late, EXAMPLES_A_STEP, phoenix.config.history_max, POSTS_MAX, rest=True)
     first = list(islice(padded, 1))
