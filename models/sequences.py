@@ -9,7 +9,7 @@ alike.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,18 +24,22 @@ from models.config import PhoenixConfig
 from models.features import I32, ContextFeatures, entity_rows, sequence_rows
 from models.hashing import USER, hash_rows
 from models.inputs import F32, U16, U64, Context
+from models.optimiser import ADAM_EPSILON
 from models.phoenix import Phoenix, init_parameters
 from models.ranker import entity_tokens
-from models.training import ADAM_EPSILON, SKIPS_IN_A_ROW_MAX
 from models.two_tower import TEMPERATURE_START, TwoTowerParameters, post_vectors, vectors_after
 
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
+
+# A run of this many steps in a row that are not finite will not recover: stop skipping and let it be seen.
+SKIPS_IN_A_ROW_MAX: Final = 1000
 
 
 class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     """How to train on histories.
 
-    The learning rate rises over the first steps and falls to nothing over all of them along a cosine.
+    Learning rates (`table_rate` is that of hashed tables) rise over the first steps and fall to nothing over all of
+    them along a cosine.
     Each goal is set against `negatives` posts of the catalogue (0: against all), drawn anew each step and shared by the
     batch, in proportion to how often they were acted on to the power `popularity`; their logits are corrected by
     `log_q` times the log of how often each is expected among them. `temperature` is where the learned one starts.
@@ -45,6 +49,7 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     learning_rate: Annotated[float, Meta(gt=0.0)] = 2e-3
+    table_rate: Annotated[float, Meta(gt=0.0)] = 1e-2
     weight_decay: Annotated[float, Meta(ge=0.0)] = 1e-3
     warm_up_steps: Annotated[int, Meta(ge=1)] = 200
     clip_norm: Annotated[float, Meta(gt=0.0)] = 1.0
@@ -245,10 +250,24 @@ def fit_sequences(
 
 
 def _optimiser(training: SequenceTraining, steps: int) -> optax.GradientTransformation:
-    warm_up = training.warm_up_steps
-    rate = optax.warmup_cosine_decay_schedule(0.0, training.learning_rate, warm_up, max(steps, warm_up + 1))
-    adam = optax.adamw(rate, 0.9, 0.98, eps=ADAM_EPSILON, weight_decay=training.weight_decay)
-    return optax.apply_if_finite(optax.chain(optax.clip_by_global_norm(training.clip_norm), adam), SKIPS_IN_A_ROW_MAX)
+    def adam(rate: float, decay: float) -> optax.GradientTransformation:
+        warm_up = training.warm_up_steps
+        schedule = optax.warmup_cosine_decay_schedule(0.0, rate, warm_up, max(steps, warm_up + 1))
+        return optax.adamw(schedule, 0.9, 0.98, eps=ADAM_EPSILON, weight_decay=decay)
+
+    # A table's rows are seen now and then: they move faster, and don't wither meanwhile.
+    kinds = {"table": adam(training.table_rate, 0.0), "dense": adam(training.learning_rate, training.weight_decay)}
+    chain = optax.chain(optax.clip_by_global_norm(training.clip_norm), optax.multi_transform(kinds, _kinds))
+    return optax.apply_if_finite(chain, SKIPS_IN_A_ROW_MAX)
+
+
+def _kinds(parameters: TwoTowerParameters) -> Any:
+    """Return "table" or "dense" for each leaf."""
+    kinds = jax.tree.map(lambda _: "dense", parameters)
+    return kinds._replace(
+        entities=kinds.entities._replace(post="table", author="table", term="table"),
+        around=kinds.around._replace(user="table"),
+    )
 
 
 @partial(jax.jit, static_argnames=("config", "training", "steps"))
