@@ -119,10 +119,14 @@ def topic_ids(query: Query, table: CandidateTable) -> Mask:
     event = query.request.event
     is_topic = np.arange(TERMS) < table.rank_topics[:, None]
     wanted: Mask = np.ones(len(table), np.bool_)
+
+    def on_one_of(topics: tuple[str, ...]) -> Mask:
+        return np.asarray((np.isin(table.rank_terms, _topic_terms(topics)) & is_topic).any(axis=1))
+
     if event.topics:
-        wanted = (np.isin(table.rank_terms, _topic_terms(event.topics)) & is_topic).any(axis=1)
+        wanted &= on_one_of(event.topics)
     if event.excluded_topics:
-        excluded = (np.isin(table.rank_terms, _topic_terms(event.excluded_topics)) & is_topic).any(axis=1)
+        excluded = on_one_of(event.excluded_topics)
         wanted &= ~excluded & (table.rank_topics > 0)
     return wanted
 
@@ -147,7 +151,7 @@ def fav_holdout(query: Query, table: CandidateTable) -> Mask:
     """Drop a share of posts by a hash of post and viewer that grows with their likes, from 2 to 15 of a hundred."""
     favorites = table.rank_counts[:, COUNT_NAMES.index("favorite")].astype(np.int64)
     doublings = np.frexp(favorites.astype(np.float64))[1]  # 0 without a like, then 1 more each time they double
-    return _drawn(query, table) >= np.minimum(FAV_HOLDOUT_MIN + doublings, FAV_HOLDOUT_MAX)
+    return np.asarray(_drawn(query, table) >= np.minimum(FAV_HOLDOUT_MIN + doublings, FAV_HOLDOUT_MAX))
 
 
 def _drawn(query: Query, table: CandidateTable) -> npt.NDArray[np.int64]:

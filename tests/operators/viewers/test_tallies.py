@@ -43,7 +43,7 @@ acts = st.lists(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(acts, st.integers(2, 40))
 def test_however_actions_are_cut_the_tally_is_that_of_the_groups(
     made: list[tuple[int, int, int, int, bool]], cut: int
