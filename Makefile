@@ -27,8 +27,8 @@ demo: $(READY) ## simulate a small social world, replay it, and show feeds with 
 	$(RUN) run_flow.py replay $(OUT)/demo/log.jsonl.zst --out $(OUT)/demo/feeds --show 2
 
 demo-model: $(READY) ## train the demo's model anew (models/trained/demo.phoenix)
-	$(RUN) run_flow.py simulate $(OUT)/demo/log.jsonl.zst --preset demo
-	$(RUN) run_flow.py train $(OUT)/demo/log.jsonl.zst --out models/trained/demo.phoenix --until 2026-01-11T12:00 --epochs 6
+	$(RUN) run_flow.py simulate $(OUT)/demo/before.jsonl.zst --preset before-demo
+	$(RUN) -m benchmarks.world.training $(OUT)/demo/before.jsonl.zst --out models/trained/demo.phoenix
 
 results: $(READY) ## replay the three real logs and write docs/results/ (about an hour on two cores)
 	$(RUN) -m benchmarks.real_logs
@@ -62,7 +62,7 @@ docs: $(READY) ## write the generated documents and JSON Schemas anew
 	$(RUN) -m infra.deploy.generate
 
 requirements: $(READY) ## pin the requirements anew, with hashes, for Python 3.11 and 3.12 (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --fork-strategy fewest --generate-hashes \
+	uv pip compile pyproject.toml --group dev --extra benchmarks --universal --fork-strategy fewest --generate-hashes \
 		--no-annotate --no-header --quiet --upgrade --output-file requirements.txt
 	uv pip compile pyproject.toml --universal --fork-strategy fewest --generate-hashes \
 		--no-annotate --no-header --quiet --constraint requirements.txt --output-file infra/deploy/requirements.txt
