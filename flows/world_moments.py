@@ -82,19 +82,22 @@ def moments(
     phoenix: Phoenix,
     from_ms: int,
     told: Callable[[Poll], None] | None = None,
+    every: int = 1,
 ) -> Iterator[Moment]:
-    """Yield the requests of a log from a time on, each with the state as it is then; `told` gets every poll before.
+    """Yield every so many-th request of a log from a time on, with the state as it is then; `told` gets each poll.
 
     What a feed may show is every live post that passes the filters of the pipeline and is visible. Nothing is served:
     all recommenders choose from the same posts.
     """
     intake = Intake(MemoryState(parameters, live_posts(parameters, phoenix)), parameters, Ownership(), from_ms)
+    asked = 0
     for raw in polls_of(LogReader(log)):
         for poll in intake.update_posts(intake.decode(raw)):
             if told is not None:
                 told(poll)
             for query in intake.update_viewers(poll):
-                moment = _moment(query, intake.state.posts, worth, phoenix)
+                asked += 1
+                moment = None if asked % every else _moment(query, intake.state.posts, worth, phoenix)
                 if moment is not None:
                     yield moment
 

@@ -76,19 +76,23 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
         return stated
 
 
-# Small enough for a checkpoint in the repository (< 4 MB as f16) and for training in minutes on two cores.
+# Small enough for a checkpoint in the repository (< 4 MB as f16) and for training in minutes on two cores. Its posts
+# live for two days, so that the hashed ids of those it was trained on say nothing of later ones.
 DEMO: Final = PhoenixConfig(
     width=64,
+    layers=1,
     history_max=64,
     embedding_width=32,
     user_buckets=2048,
     post_buckets=4096,
     author_buckets=4096,
     term_buckets=4096,
+    post_ids=False,
     retrieval_width=64,
     retrieval_layers=1,
     retrieval_post_ids=False,
     counts=True,
+    viewer_in_candidates=True,
 )
 # For logs without texts, where only its hashed id tells a post from others.
 IDS: Final = PhoenixConfig(

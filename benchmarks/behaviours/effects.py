@@ -133,18 +133,20 @@ def momentum_falls(phoenix: Phoenix, scene: Scene) -> float:
 def context_switch(phoenix: Phoenix, scene: Scene) -> float:
     """After thirty likes of one topic yesterday, five posts of another are liked just now, or five more of the first.
 
-    The effect is on the share of the second topic among the ten best of twenty posts each, from -1 to 1.
+    The effect is on new posts of the second topic, less that on new posts of the first.
     """
     old, new = scene.topics[:2]
     now = EVENING_MS
     earlier = [look.doing(*LIKED) for look in scene.looks([old] * 30, now - DAY_MS, dwell_s=INTERESTED_S)]
-    shares = []
-    posts = scene.candidates([old] * 20 + [new] * 20, now)
-    for topic in (old, new):
-        latest = [look.doing(*LIKED) for look in scene.looks([topic] * 5, now - MINUTE_MS, dwell_s=INTERESTED_S)]
-        chances = phoenix.rank(scene.context(earlier + latest, now), posts)[:, FAVORITE]
-        shares.append(float((np.argsort(-chances, kind="stable")[:10] >= 20).mean()))
-    return shares[1] - shares[0]
+    stays, turns = (
+        scene.context(
+            earlier + [look.doing(*LIKED) for look in scene.looks([topic] * 5, now - MINUTE_MS, dwell_s=INTERESTED_S)],
+            now,
+        )
+        for topic in (old, new)
+    )
+    on, beside = (scene.candidates([topic] * POSTS, now) for topic in (new, old))
+    return _change(phoenix, stays, turns, on, beside)
 
 
 def intent(phoenix: Phoenix, scene: Scene) -> float:
@@ -174,16 +176,16 @@ def glancing(phoenix: Phoenix, scene: Scene) -> float:
 
 
 BEHAVIOURS: Final = (
-    Behaviour("attraction", "likes of a topic raise posts like them", attraction_topic, 0.3),
-    Behaviour("attraction", "likes of an author raise the author's posts", attraction_author, 0.05),
-    Behaviour("attraction", "long looks at a topic raise posts like them", glancing, 0.2),
-    Behaviour("repulsion", '"not interested" in a topic lowers posts like them', repulsion_topic, 0.3, -1),
-    Behaviour("repulsion", "report, mute and block lower the author's posts", repulsion_author, 0.1, -1),
-    Behaviour("session interest", "mornings' topic is likelier in the morning", session_interest, 0.0),
+    Behaviour("attraction", "likes of a topic raise posts like them", attraction_topic, 0.6),
+    Behaviour("attraction", "likes of an author raise the author's posts", attraction_author, 0.08),
+    Behaviour("attraction", "long looks at a topic raise posts like them", glancing, 0.3),
+    Behaviour("repulsion", '"not interested" in a topic lowers posts like them', repulsion_topic, 0.4, -1),
+    Behaviour("repulsion", "report, mute and block lower the author's posts", repulsion_author, 0.2, -1),
+    Behaviour("session interest", "mornings' topic is likelier in the morning", session_interest, 0.15),
     Behaviour("momentum", "a streak of likes raises everything", momentum_rises, 0.0),
-    Behaviour("momentum", "scrolling past lowers everything", momentum_falls, 0.01, -1),
-    Behaviour("context switch", "five likes move the feed to another topic", context_switch, 0.0),
-    Behaviour("intent", "profile click and follow raise the author", intent, 0.2),
+    Behaviour("momentum", "scrolling past lowers everything", momentum_falls, 0.0, -1),
+    Behaviour("context switch", "five likes move the feed to another topic", context_switch, 0.3),
+    Behaviour("intent", "profile click and follow raise the author", intent, 0.25),
 )
 
 

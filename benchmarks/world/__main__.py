@@ -97,7 +97,8 @@ def main() -> None:
     """Simulate, judge, print and write."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.world", description=__doc__)
     parser.add_argument("--checkpoint", "-c", default="demo", help="the model to judge")
-    parser.add_argument("--quick", action="store_true", help="every tenth request, no page: to see that it works")
+    parser.add_argument("--every", type=int, default=3, help="judge every so many-th request")
+    parser.add_argument("--quick", action="store_true", help="every thirtieth, no page: to see that it works")
     told = parser.parse_args()
     with refusals(), tempfile.TemporaryDirectory() as folder:
         phoenix = Phoenix.load(checkpoint_path(told.checkpoint))
@@ -110,7 +111,7 @@ def main() -> None:
         with bar("judging") as progress:
             asked = summary.kinds["feed_request"]
             from_ms = world.start_ms + round(FROM_DAY * DAY_MS)
-            judged = judge(log, phoenix, from_ms, lambda done: progress(done, asked), 10 if told.quick else 1)
+            judged = judge(log, phoenix, from_ms, lambda done: progress(done, asked), 30 if told.quick else told.every)
     tables = _tables(judged)
     for title, rows in tables.items():
         console.print(rows_table(title, rows))
@@ -169,7 +170,7 @@ def _page(tables: dict[str, Rows], judged: Judged, phoenix: Phoenix, world: Worl
     lines = ["# The simulated world, where the truth is known", "", "`python -m benchmarks.world`", "", *said, ""]
     lines += [
         f"Model `{phoenix.version}`, trained by: `{phoenix.origin.command}`. The world: {world.people} people; judged"
-        f" are the {len(judged.viewer):,} requests of its last day.",
+        f" are {len(judged.viewer):,} requests of its last day, evenly spread over it.",
         "",
     ]
     lines += _reading(judged)

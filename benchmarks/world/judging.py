@@ -59,13 +59,10 @@ def judge(
     truth = Worth(Truth.load(truth_path(log)))
     untrained = Phoenix.untrained(phoenix.config)
     rng = np.random.default_rng(0)
-    asked = moments(log, truth, DEFAULTS, phoenix, from_ms, told=likes.take)
-    for number, moment in enumerate(asked):
-        if number % every:
-            continue
+    for number, moment in enumerate(moments(log, truth, DEFAULTS, phoenix, from_ms, likes.take, every), 1):
         _take(judged, moment, _choices(moment, phoenix, untrained, likes, rng), likes)
         if progress is not None:
-            progress(number + 1)
+            progress(number * every)
     return judged
 
 
