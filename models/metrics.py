@@ -101,12 +101,21 @@ def calibration_error(happened: Flags, probabilities: Floats, bins: int = 10) ->
 
 def by_group(groups: NDArray[np.uint64], happened: Flags, scores: Floats) -> float | None:
     """Return the mean AUC within groups (viewers, say), weighted by their rows; None if no group has both sides."""
-    order = np.argsort(groups, kind="stable")
-    starts = np.flatnonzero(np.diff(groups[order])) + 1
-    total, weight = 0.0, 0
-    for rows in np.split(order, starts):
-        one = auc(happened[rows], scores[rows]) if len(rows) else None
-        if one is not None:
-            total += one * len(rows)
-            weight += len(rows)
-    return total / weight if weight else None
+    if len(groups) == 0:
+        return None
+    order = np.lexsort((scores, groups))
+    group, score, hits = groups[order], scores[order], happened[order].astype(np.float64)
+    of_group = np.concatenate([[True], group[1:] != group[:-1]])
+    of_tie = of_group | np.concatenate([[True], score[1:] != score[:-1]])
+    first, tie_first = np.flatnonzero(of_group), np.flatnonzero(of_tie)
+    number = np.cumsum(of_group) - 1
+    # Ranks from 1 within the group; equal scores share the average of theirs.
+    middle = (tie_first + np.append(tie_first[1:], len(order)) - 1) / 2
+    rank = middle[np.cumsum(of_tie) - 1] - first[number] + 1
+    rows, positives = np.bincount(number), np.bincount(number, hits)
+    both = (positives > 0) & (positives < rows)
+    if not both.any():
+        return None
+    above = np.bincount(number, rank * hits) - positives * (positives + 1) / 2
+    within = above[both] / (positives * (rows - positives))[both]
+    return float(np.average(within, weights=rows[both]))

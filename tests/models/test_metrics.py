@@ -93,3 +93,14 @@ def test_auc_within_groups_passes_over_groups_of_one_kind() -> None:
     happened = np.array([True, False, True, False, True])
     assert by_group(groups, happened, np.array([0.9, 0.1, 0.2, 0.8, 0.5])) == 0.5
     assert by_group(groups[:1], happened[:1], np.array([0.9])) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 3)), max_size=40))
+def test_auc_within_groups_is_the_mean_of_theirs(rows: list[tuple[int, bool, int]]) -> None:
+    groups, happened = np.array([a for a, _, _ in rows], np.uint64), np.array([b for _, b, _ in rows], bool)
+    scores = np.array([c for _, _, c in rows], float)
+    parts = [groups == group for group in set(groups.tolist())]
+    found = [(auc(happened[part], scores[part]), int(part.sum())) for part in parts]
+    judged = [(one, size) for one, size in found if one is not None]
+    expected = sum(one * size for one, size in judged) / sum(size for _, size in judged) if judged else None
+    assert by_group(groups, happened, scores) == (None if expected is None else pytest.approx(expected))
