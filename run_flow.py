@@ -249,26 +249,51 @@ def train(
     seed: Annotated[int, typer.Option(help="of fresh weights and sampled posts")] = 0,
     step: Annotated[int, typer.Option(min=1, max=4096, help="requests in a step")] = 64,
     posts: Annotated[int, typer.Option(min=2, max=256, help="posts of a request at most")] = 32,
+    learning_rate: Annotated[float, typer.Option(min=1e-9, help="of all but the tables")] = 4e-3,
+    table_rate: Annotated[float | None, typer.Option(min=1e-9, help="of the hashed tables, if it differs")] = None,
+    negatives: Annotated[int, typer.Option(min=0, max=1024, help="posts of other viewers lent to each request")] = 8,
+    decay: Annotated[bool, typer.Option("--decay", help="let the rates fall to nothing along a cosine")] = False,
+    save_every: Annotated[float, typer.Option(min=0, help="minutes between two states of the run on disk")] = 5.0,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped")] = False,
     file: ParameterFile = None,
     assignments: Set = None,
     as_json: Json = False,
 ) -> None:
     """Train Phoenix, ranker and retrieval, on what a log says was served and what came of it.
 
+    Losses are drawn beside the checkpoint (`.svg`). The run's state is kept there too: after Ctrl-C (status 130) or
+    SIGTERM (143), the same command with `--resume` goes on as if nothing had happened.
+
     Example: `run_flow.py train out/demo/log.jsonl.zst --out out/demo.phoenix --until 2026-01-07`
     """
-    from flows.train import TrainingRun
+    from flows.train import Stop, TrainingRun, TrainingStopped
     from flows.train import train as run_training
+    from models.recipe import TrainingConfig
 
-    with refusals():
+    stop = Stop()
+    with refusals(), stop.listening():
         until_ms = time_ms(until) if until else None
-        run = TrainingRun(log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed, step, posts)
-        with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
-            report = run_training(run, reading, training)
+        settings = TrainingConfig(learning_rate=learning_rate, table_rate=table_rate, negatives=negatives)
+        run = TrainingRun(
+            log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed, step, posts,
+            settings, decay, resume, save_every * 60.0,
+        )  # fmt: skip
+        try:
+            with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
+                report = run_training(run, reading, training, stop)
+        except TrainingStopped as stopped:
+            errors.print(str(stopped), soft_wrap=True)
+            raise typer.Exit(128 + stop.signal) from None
     if as_json:
         print_json(report)
-    else:
-        console.print(rows_table(f"{out}, model {report.model}", [msgspec.structs.asdict(report)]))
+        return
+    facts = msgspec.structs.asdict(report)
+    collisions, notes = facts.pop("collisions"), facts.pop("notes")
+    rows = [{"what": name, "value": one} for name, one in facts.items()]
+    console.print(rows_table(f"{out}, model {report.model}", rows))
+    console.print(rows_table("ids that share table rows", [msgspec.structs.asdict(one) for one in collisions]))
+    for note in notes:
+        errors.print(f"note: {note}", soft_wrap=True)
 
 
 @app.command()

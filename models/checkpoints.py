@@ -94,11 +94,24 @@ def save(path: Path, config: PhoenixConfig, parameters: Any, origin: Origin) -> 
         offset += len(raw)
     header = msgspec.json.encode(Header(FORMAT, config.as_dict(), origin, leaves))
     body = b"".join([MAGIC, len(header).to_bytes(8, "little"), header, *chunks])
+    write_whole(path, body + hashlib.sha256(body).digest())
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Write a file that appears whole or not at all: what stood there before stays until the new one is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        partial.write_bytes(body + hashlib.sha256(body).digest())
+        with partial.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # or the new name may be lost with the power
+        finally:
+            os.close(folder)
     finally:
         partial.unlink(missing_ok=True)
 
