@@ -8,8 +8,10 @@ import pytest
 
 from models.config import DEMO
 from models.evaluation import action_results, predictions_of
-from models.impressions import SHORT, ImpressionTraining, fit_impressions, rows_of
+from models.impressions import SHORT, ImpressionTraining, at_rates_of, fit_impressions, rows_of
 from models.inputs import ExampleBatch
+from models.phoenix import Phoenix
+from schemas.actions import ACTION_INDEX
 from tests.models.toy_world import batch
 
 CONFIG = msgspec.structs.replace(DEMO, layers=1, heads=2, history_max=32, author_buckets=1024, user_buckets=64)
@@ -42,6 +44,23 @@ def test_it_learns_what_is_liked_and_how_often(examples: ExampleBatch) -> None:
     assert favorite.predicted == pytest.approx(favorite.observed, rel=0.25)
     again = fit_impressions(examples, CONFIG, TRAINING)
     assert again.version == phoenix.version
+
+
+def test_outputs_are_moved_to_the_rates_of_the_newest(examples: ExampleBatch, small: Phoenix) -> None:
+    newest = rows_of(examples, slice(0, 300))
+    moved = at_rates_of(small, newest)
+    bits = newest.label_actions[newest.valid]
+    before, after = (
+        action_results(predictions_of(one, newest)[newest.valid], bits, np.zeros(len(bits), np.uint64))
+        for one in (small, moved)
+    )
+    favorite, report = ACTION_INDEX["favorite"], ACTION_INDEX["report"]
+    assert abs(before[favorite].predicted - before[favorite].observed) > 0.05
+    assert after[favorite].predicted == pytest.approx(after[favorite].observed, abs=1e-3)
+    assert after[favorite].auc == pytest.approx(before[favorite].auc, abs=1e-4)
+    # Nobody reports in the toy world: nothing says what that rate is.
+    assert before[report].happened == 0
+    assert after[report].predicted == pytest.approx(before[report].predicted, abs=1e-4)
 
 
 def test_too_few_examples_are_refused(examples: ExampleBatch) -> None:
