@@ -91,6 +91,8 @@ def split(joined: Array, sizes: Tables) -> tuple[Tables, Tables]:
 
 def begin(parameters: PhoenixParameters, training: TrainingConfig, head_weights: F32) -> Learned:
     """Return the state before the first step."""
+    # Weak types would have the second step compiled anew: what a step returns has none.
+    parameters = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), parameters)
     rows: Rows | None = None
     dense: Tree = parameters
     if training.tables != "dense":
@@ -101,10 +103,12 @@ def begin(parameters: PhoenixParameters, training: TrainingConfig, head_weights:
         first = jnp.zeros(0) if adagrad else jnp.zeros_like(weights)
         rows = Rows(weights, jnp.array(weights), first, second, jnp.zeros(len(weights), jnp.int32))
         dense = with_tables(parameters, None, None)
-    # Copies, because a step gives the memory of its inputs to its outputs, and leaves may share theirs.
-    copy, average = jax.tree.map(jnp.array, dense), jax.tree.map(jnp.array, dense)
+    # A copy, because a step gives the memory of its inputs to its outputs.
+    average = jax.tree.map(jnp.array, dense)
     step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
-    return Learned(copy, average, _adam(training).init(dense), rows, step, skipped, in_a_row, jnp.asarray(head_weights))
+    return Learned(
+        dense, average, _adam(training).init(dense), rows, step, skipped, in_a_row, jnp.asarray(head_weights)
+    )
 
 
 def _fraction(training: TrainingConfig, step: Array) -> Array:

@@ -2,12 +2,15 @@
 
 from functools import cache
 
+import jax
 import msgspec
 import numpy as np
 import pytest
 
 from models.config import DEMO, PhoenixConfig
-from models.optimiser import tables_of
+from models.losses import PROBABILITY_HEADS
+from models.optimiser import begin, tables_of
+from models.phoenix import init_parameters
 from models.recipe import TrainingConfig
 from models.step_inputs import compacted, rows_read, step_inputs, table_sizes
 from models.training import Trainer
@@ -96,3 +99,9 @@ def test_places_stand_for_the_rows_they_were(
 def test_momentum_that_does_not_end_is_refused() -> None:
     with pytest.raises(ValueError, match="beta_1 squared below beta_2"):
         TrainingConfig(beta_1=0.99, beta_2=0.9)
+
+
+def test_the_first_step_is_given_what_later_steps_return(toy_config: PhoenixConfig) -> None:
+    """Or every run would compile its step twice."""
+    first = begin(init_parameters(toy_config, 0), TrainingConfig(), np.ones(PROBABILITY_HEADS, np.float32))
+    assert not [leaf for leaf in jax.tree.leaves(first) if leaf.weak_type]
