@@ -190,11 +190,11 @@ def page(table: Table, judged: Judged) -> list[str]:
     """Return the lines of docs/results/kuairand.md."""
     results = judged.results[OURS][0]
     frequent = [action for action, one in results.items() if one.happened > FREQUENT_MIN]
-    better = [
-        action
+    gaps = {
+        action: float(np.mean(judged.values(OURS, "auc", action)) - np.mean(judged.values(TREES, "auc", action)))
         for action in frequent
-        if np.mean(judged.values(OURS, "auc", action)) > np.mean(judged.values(TREES, "auc", action))
-    ]
+    }
+    better = [action for action, gap in gaps.items() if gap > 0]
     worst = max(np.mean(judged.values(OURS, "calibration_error", action)) for action in frequent)
     lines = [
         "# KuaiRand: which impressions draw which action",
@@ -203,8 +203,9 @@ def page(table: Table, judged: Judged) -> list[str]:
         "",
         *(f"{note}\n" for note in NOTES),
         f"**Reached**: Phoenix is above the trees on {len(better)} of the {len(frequent)} actions with more than "
-        f"{FREQUENT_MIN:,} positives ({', '.join(better) or 'none'}); its largest calibration error on them is "
-        f"{worst:.4f} (aim: under .01). Numbers with ± are the mean over {len(SEEDS)} seeds and half of what lies "
+        f"{FREQUENT_MIN:,} positives ({', '.join(better) or 'none'}); the gaps in AUC are "
+        f"{', '.join(f'{action} {gap:+.4f}' for action, gap in gaps.items())}. Its largest calibration error on them "
+        f"is {worst:.4f} (aim: under .01). Numbers with ± are the mean over {len(SEEDS)} seeds and half of what lies "
         "between them, others of one seed.",
         "",
     ]
