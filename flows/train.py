@@ -174,10 +174,16 @@ def train(
         if run.decay:
             settings = msgspec.structs.replace(settings, decay_steps=max(steps, 1))
     trainer = _resumed(run, config, settings) if run.resume else Trainer(config, run.seed, settings)
-    _refuse_useless(run, seen) if several else None
-    stream = _epochs(spool, seen.batches, run.epochs, trainer.taken) if several else noted(made, seen, config)
-    if not several:
-        stream = islice(stream, trainer.taken, None)
+    if several:
+        try:
+            _refuse_useless(run, seen)
+        except ParameterRefused:
+            spool.remove()
+            raise
+        stream = _epochs(spool, seen.batches, run.epochs, trainer.taken)
+    else:
+        # What was taken before is read again, because the viewers' histories come from it, and passed over.
+        stream = islice(noted(made, seen, config), trainer.taken, None)
     saved_s = start_s = time.perf_counter()
 
     def after_step() -> bool:
