@@ -3,7 +3,7 @@
 A log of 222,444 requests is followed for minutes; what the state would know at each of them is also a difference of
 running sums (benchmarks/past_statistics.py). tests/benchmarks/test_kuairand.py holds the two to each other, column by
 column. They differ in one thing: a video that a viewer is shown again within a session is one group in the state's
-history and two here, which is so for one impression in 150.
+history and two here, which is so for one impression in 150 at most.
 """
 
 from typing import Any, Final

@@ -28,7 +28,7 @@ ACTIONS_JUDGED: Final[tuple[Action, ...]] = ("dwell", *ACTIONS_OF.values())
 PAIRS: Final = (("viewer", "surface"), ("viewer", "tag"), ("viewer", "length"), ("video", "surface"),
                 ("tag", "surface"))  # fmt: skip
 LENGTHS_S: Final = (5, 8, 11, 15, 20, 30, 45, 60, 90, 120, 180, 300)
-# Small trees with strong smoothing, found on the validation rows; rounds are chosen there for each action.
+# Small trees with strong smoothing, as suits a few thousand positives; rounds are chosen for each action.
 TREES: Final[dict[str, Any]] = {
     "objective": "binary",
     "learning_rate": 0.07,

@@ -71,3 +71,10 @@ def test_rates_are_given_for_the_rows_judged() -> None:
     smoothed = smoothed_rates(table)
     assert set(smoothed) == set(ACTIONS_JUDGED)
     assert all(((column > 0) & (column < 1)).all() and len(column) == TEST_ROWS for column in smoothed.values())
+
+
+@pytest.mark.usefixtures("data")
+def test_validation_rows_come_from_the_training_part() -> None:
+    table, whole = Table(validation=True, test_rows=TEST_ROWS), Table(test_rows=TEST_ROWS)
+    assert (len(table.actions), table.end) == (whole.end, int(whole.end * 0.85))
+    assert table.impressions.at_ms.tolist() == whole.impressions.at_ms[: whole.end].tolist()
