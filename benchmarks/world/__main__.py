@@ -169,9 +169,9 @@ def _page(tables: dict[str, Rows], judged: Judged, phoenix: Phoenix, world: Worl
     said = [" ".join(part.split()) for part in str(__doc__).split("\n\n")[1:]]
     lines = ["# The simulated world, where the truth is known", "", "`python -m benchmarks.world`", "", *said, ""]
     lines += [
-        f"Model `{phoenix.version}`, trained by: `{phoenix.origin.command}`. The world: the demo's {world.people} people"
-        f" in {world.days:g} days of their own, one seed; settings were chosen by requests of the demo's week, never by"
-        f" these. Judged are {len(judged.viewer):,} requests of the last day, evenly spread over it.",
+        f"Model `{phoenix.version}`, trained by: `{phoenix.origin.command}`. The world: the demo's {world.people}"
+        f" people in {world.days:g} days of their own, one seed; settings were chosen by requests of the demo's week,"
+        f" never by these. Judged are {len(judged.viewer):,} requests of the last day, evenly spread over it.",
         "",
     ]
     lines += _reading(judged)

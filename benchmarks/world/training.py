@@ -89,7 +89,9 @@ def _learned(
     told: Callable[[int], None],
 ) -> Any:
     """Return parameters after some passes over batches, each in an order of its own."""
-    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, TRAINING.warm_up_steps, epochs * len(made), RATE * LAST)
+    steps = epochs * len(made)
+    warm_up = min(TRAINING.warm_up_steps, steps // 2)
+    rate = optax.warmup_cosine_decay_schedule(0.0, RATE, warm_up, steps, RATE * LAST)
 
     def adam(times: float) -> optax.GradientTransformation:
         return optax.adamw(
