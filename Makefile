@@ -30,8 +30,12 @@ demo-model: $(READY) ## train the demo's model anew (models/trained/demo.phoenix
 	$(RUN) run_flow.py simulate $(OUT)/demo/before.jsonl.zst --preset before-demo
 	$(RUN) -m benchmarks.world.training $(OUT)/demo/before.jsonl.zst --out models/trained/demo.phoenix
 
-results: $(READY) ## replay the three real logs and write docs/results/ (about an hour on two cores)
+results: $(READY) ## measure on real and simulated data and write docs/results/ (some hours on two cores)
+	$(RUN) -m benchmarks.twitter2010
+	$(RUN) -m benchmarks.kuairand
 	$(RUN) -m benchmarks.real_logs
+	$(RUN) -m benchmarks.world
+	$(RUN) -m benchmarks.behaviours
 
 test: $(READY) lint types ## check style and types, and run the tests
 	$(RUN) -m pytest -m "not full"
