@@ -101,6 +101,7 @@ def measure(name: str) -> dict[str, Any]:
         "requests/s, two idle cores": CORES * candidates / POSTS / cpu_s,
         "CPU ms a step": 1000 * cpu_s / STEPS,
         "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "load": os.getloadavg()[0],
     }
 
 
@@ -119,19 +120,19 @@ def page(rows: list[dict[str, Any]]) -> str:
     """Return the page of docs/results."""
     names = list(rows[0])
     cells = [[row["case"], *(f"{row[name]:,.0f}" for name in names[1:])] for row in rows]
-    busy = os.getloadavg()[0]
     lines = [
         "# Training: speed and memory",
         "",
         f"`python -m benchmarks.training`, on {os.cpu_count()} cores. A step has {EXAMPLES} requests of {POSTS}",
         "labelled posts each, and 8 lent negatives that are not counted; histories are full. Batches are random and",
-        f"in memory. At the end the machine's load was {busy:.1f}: wall times are of a machine that others used. The",
+        "in memory. The load is the machine's: above 1 or 2, others used it too and wall times are theirs as well. The",
         "columns for two idle cores are worked out from CPU time, as if both were busy throughout; they are no wall",
         "time measured.",
         "",
         *markdown_table(names, cells),
         "Small is d 64, 2 layers, history 64. *Rows read* is lazy AdamW that touches the table rows of a step; *dense",
         "AdamW* sweeps all tables in every step. The ranker alone trains with `TrainingConfig(retrieval=False)`.",
+        *[f"Not measured in this run: {name}." for name in CASES if name not in {row["case"] for row in rows}],
         "A GPU would be used unchanged where JAX finds one; none was here, so that is untested.",
     ]
     return "\n".join(lines) + "\n"
