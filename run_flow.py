@@ -3,8 +3,13 @@
 Every command ends with status 0, or with 2 and one sentence that says what is wrong and the way out.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
+
+# Before NumPy is loaded. Its BLAS gives even small products to a second thread and waits for it while the cores have
+# other work: choosing 50 posts of 150 took 17 ms so on two busy cores, and 0.6 ms in one thread.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import msgspec
 import typer
