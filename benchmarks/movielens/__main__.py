@@ -72,7 +72,8 @@ def trained(films: Films, seed: int, epochs: int) -> tuple[Phoenix, Found]:
 
         def judge(epoch: int, loss: float, seconds: float, phoenix: Phoenix) -> float:
             progress(epoch + 1, epochs)
-            said.append(Epoch(epoch + 1, loss, seconds, *of_model(phoenix, films, 2, JUDGED_EVERY)))
+            hits, gain = of_model(phoenix, films, 2, JUDGED_EVERY)
+            said.append(Epoch(epoch + 1, loss, seconds, hits, gain))
             return said[-1].gain
 
         phoenix = fit_sequences(contexts, films.catalogue, FILMS, epochs, SequenceTraining(seed=seed), judge)

@@ -1,5 +1,6 @@
 """The published protocol on MovieLens 1M: which films a user had seen, which one is next, and how it is judged."""
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ def judged(films: Films, held_out: int, scores: Callable[[int], Scores], every: 
         rank = int((given > given[wanted]).sum())
         if rank < TOP:
             hits += 1
-            gains += 1 / np.log2(rank + 2)
+            gains += 1 / math.log2(rank + 2)
     return hits / len(users), gains / len(users)
 
 

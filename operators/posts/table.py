@@ -123,6 +123,7 @@ class PostTable(PostReader):
         if slot >= 0:
             before = int(self.columns.flags[slot])
             self.columns.flags[slot] = before | DELETED
+            self.columns.topics[slot] = 0  # a husk doesn't tell them from words
             if not before & SECONDARY:
                 self._removed.append(self.base + ((slot - self.base) & self.mask))
 
