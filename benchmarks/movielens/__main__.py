@@ -158,7 +158,10 @@ def _tables(films: Films, found: list[Found], variants: list[dict[str, Any]]) ->
 def _page(tables: dict[str, list[dict[str, Any]]]) -> str:
     lines = ["# MovieLens 1M: the next film", "", "`python -m benchmarks.movielens --data WHEEL --ablation`", ""]
     lines += [" ".join(str(__doc__).split("\n\n")[1].split("Models stay")[0].split()), ""]
-    lines += [f"The last but one film, here and below, on every {JUDGED_EVERY}rd user; the last film on all.", ""]
+    lines += [
+        f"The first table is of the last film of all users, others of the last but one, every {JUDGED_EVERY}rd user."
+    ]
+    lines.append("")
     for title, rows in tables.items():
         names = list(rows[0])
         cells = (
