@@ -1,10 +1,10 @@
 """The demo's model: `python -m benchmarks.world.training LOG --out CHECKPOINT`, as `make demo-model` runs it.
 
 Reads what a log of the demo's people says was served to them in the weeks before the demo, and trains both models of
-Phoenix on it, one after the other: the ranker in several passes over the requests, the towers in one. Beside
-`run_flow.py train` it has three settings that this world was found to need (docs/results/world.md): the hashed tables
-learn at ten times the rate of the rest, because a row is read in few steps; both rates fall along a cosine; and no
-posts are lent as negatives, since the log says what was passed over.
+Phoenix on it, one after the other: the ranker in several passes over the requests, the towers in one. Three settings
+this world was found to need (docs/results/world.md): the hashed tables learn at ten times the rate of the rest, because
+a row is read in few steps; both rates fall along a cosine; and no posts are lent as negatives, since the log says what
+was passed over. `run_flow.py train` has options for the three now; what it can't is give the two models other passes.
 """
 
 import argparse

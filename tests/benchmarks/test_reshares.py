@@ -7,6 +7,9 @@ import polars as pl
 import pytest
 
 from benchmarks.reshares import HOUR_MS, Reshares, reference_ranks
+from infra.importers import DATA_FOLDER_VARIABLE
+from infra.importers.base import data_folder
+from infra.importers.twitter2010 import FILES
 from infra.logs.reader import LogReader
 from schemas.codec import decode
 
@@ -66,10 +69,9 @@ def test_the_log_asks_before_each_reshare_that_tests_and_before_some_of_the_past
 
 
 def test_the_protocol_gives_the_published_numbers_of_events_and_candidates() -> None:
-    try:
-        data = Reshares.read()
-    except (ValueError, OSError):
-        pytest.skip("the recorded data is not here")
+    if not (data_folder() / FILES[0]).exists():
+        pytest.skip(f"{FILES[0]} is not there: set {DATA_FOLDER_VARIABLE} to the folder that holds it")
+    data = Reshares.read()
     times, posts, users = (data.table[name].to_numpy() for name in ("time_ms", "post", "user"))
     latest = np.full(int(posts.max()) + 1, -(2**62))
     mine: dict[int, list[int]] = {}
