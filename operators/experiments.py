@@ -59,9 +59,6 @@ class Experiments:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise ParameterRefused(f"experiment file {path} can't be read: {error}") from None
 
-    def __len__(self) -> int:
-        return len(self._arms)
-
     def exposures(self, viewer: int) -> Exposures:
         """Return the arm that a viewer, by key, is in, for each experiment."""
         return tuple((name, self._arm_of(name, viewer)) for name in self._arms)

@@ -7,7 +7,6 @@ explanation shows adds up to the score to the last bit.
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from operators.parameters import CONTINUOUS_WEIGHTS, Weights
 from operators.pipeline.candidates import CandidateTable
@@ -94,10 +93,3 @@ def dwell_regret(_query: Query, _table: CandidateTable, scored: Scored) -> Score
     seconds = np.maximum(p[:, DWELL_TIME], DWELL_MIN_S)
     likely = 2.0 / (1.0 + np.exp(-ahead / REGRET_TEMPERATURE))
     return seconds * likely * np.exp(np.minimum(regret, 0.0) / REGRET_TEMPERATURE)
-
-
-def head_maxima(probabilities: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Return the largest output of each head over the request's candidates (2023-generation.md 1, stage 2)."""
-    if not len(probabilities):
-        return {}
-    return {head: float(value) for head, value in zip(HEADS, probabilities.max(axis=0), strict=True)}
