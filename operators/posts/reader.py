@@ -111,6 +111,10 @@ class PostReader:
         terms[unknown] = 0
         return authors, terms
 
+    def labels_of(self, handle: int) -> tuple[str, ...]:
+        """Return the labels that a number in the column `labels` stands for, sorted."""
+        return self._labels.sets[handle]
+
     @property
     def label_sets(self) -> Sequence[tuple[str, ...]]:
         """The sets of labels met so far, by their numbers."""
