@@ -14,7 +14,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import msgspec
 import typer
 
-from flows import parameter_commands
+from flows import log_commands, model_commands, parameter_commands
 from flows.options import (
     Checkpoint,
     ExperimentFile,
@@ -29,7 +29,6 @@ from flows.options import (
 )
 from flows.serving.commands import add_to
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
-from operators.parameters import parse_assignment
 
 app = typer.Typer(
     add_completion=False,
@@ -40,99 +39,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
-def simulate(
-    out: Annotated[Path, typer.Argument(help="the log to write; its truth goes beside it")],
-    preset: Annotated[str, typer.Option(help="demo, small, large or before-demo")] = "demo",
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", help="one parameter of the world, as people=1000; may be repeated"),
-    ] = None,
-    faults: Annotated[float, typer.Option(min=0, max=1, help="share of broken lines to put in")] = 0.0,
-    as_json: Json = False,
-) -> None:
-    """Simulate a seeded social world and write its log, with the truth about everybody's taste beside it.
-
-    Example: `run_flow.py simulate out/world/log.jsonl.zst --preset demo --set people=500 --set seed=7`
-    """
-    from infra.world import PRESETS, inject_faults
-    from infra.world import simulate as make
-
-    with refusals():
-        if preset not in PRESETS:
-            raise Refusal(f"no world is called {preset}: choose one of {', '.join(PRESETS)}")
-        changes = dict(parse_assignment(one) for one in assignments or [])
-        try:
-            world = msgspec.convert(msgspec.structs.asdict(PRESETS[preset]) | changes, type(PRESETS[preset]))
-        except msgspec.ValidationError as error:
-            raise Refusal(f"the world refuses a parameter: {error}") from None
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with bar(f"simulating {world.people:,} people", as_json) as progress:
-            summary = make(out, world, lambda share: progress(share, 1.0))
-        broken = inject_faults(out, out, faults, world.seed) if faults else {}
-    if as_json:
-        print_json({"summary": summary, "faults": broken})
-        return
-    rows = [{"what": kind, "events": count} for kind, count in (summary.kinds | broken).items()]
-    console.print(rows_table(f"{summary.events:,} events of {summary.people:,} people in {out}", rows))
-
-
-@app.command(name="import")
-def import_command(
-    name: Annotated[str, typer.Argument(help="kuairand, twitter2010, douban or movielens")],
-    out: Annotated[Path, typer.Argument(help="the log to write")],
-    sources: Annotated[
-        list[Path] | None, typer.Option("--source", help="a file of the data; found in FORYOU_DATA if left out")
-    ] = None,
-    assignments: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="one option of the importer, as name=value")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Turn recorded data of another platform into a log.
-
-    Example: `run_flow.py import twitter2010 out/twitter2010/log.jsonl.zst`
-    """
-    from infra.importers import run as run_import
-
-    with refusals():
-        options = dict(parse_assignment(one) for one in assignments or [])
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with bar(f"importing {name}", as_json) as progress:
-            summary = run_import(name, sources or [], out, options, lambda share: progress(share, 1.0))
-    if as_json:
-        print_json(summary)
-        return
-    rows = [{"what": what, "value": str(value)} for what, value in (summary.kinds | summary.facts).items()]
-    console.print(rows_table(f"{summary.events:,} events in {out}", rows))
-    for note in summary.notes:
-        console.print(f"[dim]{note}[/dim]")
-
-
-@app.command()
-def validate(log: Log, as_json: Json = False) -> None:
-    """Report every bad line of a log: file, line, field and reason. Status 1 where there are any.
-
-    Example: `run_flow.py validate out/demo/log.jsonl.zst`
-    """
-    from infra.logs.validation import LogReport
-    from infra.logs.validation import validate as bad_lines
-    from infra.polls import latest_accepted_ms
-
-    report = LogReport()
-    with refusals():
-        bad = []
-        for one in bad_lines(log, latest_accepted_ms(), report):
-            bad.append(one)
-            if not as_json:
-                console.print(f"{one.file}:{one.line} {one.path}: {one.reason}", markup=False, soft_wrap=True)
-    if as_json:
-        print_json({"report": report, "bad": bad})
-    else:
-        rows = [{"what": name, "lines": count} for name, count in sorted(report.kinds.items())]
-        rows += [{"what": "bad", "lines": report.bad}, {"what": "late", "lines": report.late}]
-        console.print(rows_table(f"{report.lines:,} lines", rows))
-    raise typer.Exit(1 if report.bad else 0)
+log_commands.add_to(app)
 
 
 @app.command()
@@ -242,118 +149,7 @@ def feed(
         console.print(feed_picture(made, posts_of(log, related_posts([made])), explain))
 
 
-@app.command()
-def train(
-    log: Log,
-    out: Annotated[Path, typer.Option("--out", "-o", help="the checkpoint to write")] = Path("out/model.phoenix"),
-    preset: Annotated[
-        str, typer.Option(help="the model's size: demo, ids (for logs without text) or standard")
-    ] = "demo",
-    until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",
-    epochs: Annotated[int, typer.Option(min=1, max=100, help="passes over the examples")] = 3,
-    seed: Annotated[int, typer.Option(help="of fresh weights and sampled posts")] = 0,
-    step: Annotated[int, typer.Option(min=1, max=4096, help="requests in a step")] = 64,
-    posts: Annotated[int, typer.Option(min=2, max=256, help="posts of a request at most")] = 32,
-    learning_rate: Annotated[float, typer.Option(min=1e-9, help="of all but the tables")] = 4e-3,
-    table_rate: Annotated[float | None, typer.Option(min=1e-9, help="of the hashed tables, if it differs")] = None,
-    negatives: Annotated[int, typer.Option(min=0, max=1024, help="posts of other viewers lent to each request")] = 8,
-    decay: Annotated[bool, typer.Option("--decay", help="let the rates fall to nothing along a cosine")] = False,
-    save_every: Annotated[float, typer.Option(min=0, help="minutes between two states of the run on disk")] = 5.0,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped")] = False,
-    file: ParameterFile = None,
-    assignments: Set = None,
-    as_json: Json = False,
-) -> None:
-    """Train Phoenix, ranker and retrieval, on what a log says was served and what came of it.
-
-    Losses are drawn beside the checkpoint (`.svg`). The run's state is kept there too: after Ctrl-C (status 130) or
-    SIGTERM (143), the same command with `--resume` goes on as if nothing had happened.
-
-    Example: `run_flow.py train out/demo/log.jsonl.zst --out out/demo.phoenix --until 2026-01-07`
-    """
-    from flows.train import Stop, TrainingRun, TrainingStopped
-    from flows.train import train as run_training
-    from models.recipe import TrainingConfig
-
-    stop = Stop()
-    with refusals(), stop.listening():
-        until_ms = time_ms(until) if until else None
-        settings = TrainingConfig(learning_rate=learning_rate, table_rate=table_rate, negatives=negatives)
-        run = TrainingRun(
-            log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed, step, posts,
-            settings, decay, resume, save_every * 60.0,
-        )  # fmt: skip
-        try:
-            with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
-                report = run_training(run, reading, training, stop)
-        except TrainingStopped as stopped:
-            errors.print(str(stopped), soft_wrap=True)
-            raise typer.Exit(128 + stop.signal) from None
-    if as_json:
-        print_json(report)
-        return
-    facts = msgspec.structs.asdict(report)
-    collisions, notes = facts.pop("collisions"), facts.pop("notes")
-    rows = [{"what": name, "value": one} for name, one in facts.items()]
-    console.print(rows_table(f"{out}, model {report.model}", rows))
-    console.print(rows_table("ids that share table rows", [msgspec.structs.asdict(one) for one in collisions]))
-    for note in notes:
-        errors.print(f"note: {note}", soft_wrap=True)
-
-
-@app.command()
-def evaluate(
-    log: Log,
-    feeds: Annotated[
-        Path | None, typer.Option(help="the folder of a replay: compare its feeds with what came next")
-    ] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option("--checkpoint", "-c", help="rank what the log says was served")
-    ] = None,
-    after: Annotated[
-        str, typer.Option(help="count only what was asked or served from this time on: ms or ISO 8601")
-    ] = "",
-    file: ParameterFile = None,
-    assignments: Set = None,
-    as_json: Json = False,
-) -> None:
-    """Measure feeds (--feeds) by what their viewers did next, and a model (--checkpoint) on what was really served.
-
-    Beside the feeds stand popularity and co-engagement on the same requests; with a simulated world's truth beside the
-    log, the share of the best possible utility as well.
-
-    Example: `run_flow.py evaluate out/demo/log.jsonl.zst --feeds out/demo/feeds --checkpoint demo --after 2026-01-07`
-    """
-    from flows.evaluate import feed_quality
-    from flows.train import ranking_quality
-    from flows.world_quality import world_quality
-    from infra.world import truth_path
-
-    results: dict[str, object] = {}
-    with refusals():
-        if feeds is None and checkpoint is None:
-            raise Refusal("nothing to evaluate: give --feeds FOLDER, --checkpoint NAME or both")
-        after_ms = time_ms(after) if after else 0
-        parameters = parameters_from(file, assignments)
-        if feeds is not None:
-            with bar("comparing feeds with what came next", as_json) as progress:
-                results["feeds"] = feed_quality(log, feeds, after_ms, progress)
-            if truth_path(log).exists():
-                results["world"] = world_quality(log, feeds, after_ms)
-        if checkpoint is not None:
-            with bar("ranking what was served", as_json) as progress:
-                results["ranking"] = ranking_quality(log, checkpoint_path(checkpoint), parameters, after_ms, progress)
-    if as_json:
-        print_json(results)
-        return
-    for what, value in results.items():
-        rows = getattr(value, "table", None)
-        facts = {name: one for name, one in msgspec.structs.asdict(value).items() if name != "table"}  # type: ignore[arg-type]
-        if rows:
-            console.print(rows_table(what, [msgspec.structs.asdict(row) for row in rows]))
-        console.print(rows_table("", [{"what": name, "value": one} for name, one in facts.items()]))
-
-
+model_commands.add_to(app)
 parameter_commands.add_to(app)
 add_to(app)
 

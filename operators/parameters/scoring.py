@@ -1,0 +1,88 @@
+"""Parameters of the scorers: from probabilities to a score."""
+
+from typing import Annotated, Final, Literal
+
+from msgspec import Struct
+
+from operators.parameters.entries import meta, switch
+
+
+class Weights(Struct, frozen=True, forbid_unknown_fields=True):
+    """Weight of each predicted probability; a head the model does not have counts as 0."""
+
+    favorite: Annotated[float, meta("", "1.5")] = 0.5
+    reply: Annotated[float, meta("", "1.5")] = 5.0
+    reply_engaged_by_author: Annotated[float, meta("no head yet", "2023-generation.md 2")] = 0.0
+    retweet: Annotated[float, meta("", "1.5")] = 1.0
+    photo_expand: Annotated[float, meta("", "1.5")] = 0.05
+    video_open: Annotated[float, meta("no head yet", "1.5")] = 0.05
+    click: Annotated[float, meta("", "1.5")] = 0.4
+    good_click_v2: Annotated[float, meta("no head yet", "2023-generation.md 2")] = 0.0
+    open_link: Annotated[float, meta("no head yet", "1.5")] = 0.2
+    profile_click: Annotated[float, meta("", "1.5")] = 0.0
+    vqv: Annotated[float, meta("video quality view", "1.5")] = 0.05
+    share: Annotated[float, meta("", "1.5")] = 2.0
+    share_via_dm: Annotated[float, meta("", "1.5")] = 5.0
+    share_via_copy_link: Annotated[float, meta("", "1.5")] = 20.0
+    dwell: Annotated[float, meta("", "1.5")] = 0.0
+    quote: Annotated[float, meta("", "1.5")] = 5.0
+    quoted_click: Annotated[float, meta("", "1.5")] = 0.05
+    quoted_vqv: Annotated[float, meta("no head yet", "1.5")] = 0.0
+    follow_author: Annotated[float, meta("", "1.5")] = 4.0
+    post_unexplored: Annotated[float, meta("in-network only; no head yet", "1.5")] = 0.02
+    not_interested: Annotated[float, meta("", "1.5")] = -43.2
+    block_author: Annotated[float, meta("", "1.5")] = -31.2
+    mute_author: Annotated[float, meta("", "1.5")] = -58.8
+    report: Annotated[float, meta("", "1.5")] = -234.0
+    not_dwelled: Annotated[float, meta("no head yet", "1.5")] = -0.02
+    dwell_time: Annotated[float, meta("per second; continuous, not part of T", "1.5")] = 0.004
+
+
+class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
+    """From probabilities to a score."""
+
+    value_model: Annotated[
+        Literal["weighted", "mpn", "dwell_regret", "march_2023"],
+        meta("the value model: weighted, mpn, dwell_regret or march_2023", "1.5; 2023-generation.md 2"),
+    ] = "weighted"
+    author_diversity: Annotated[bool, switch("1.5")] = True
+    out_of_network: Annotated[bool, switch("1.5")] = True
+    negative_offset: Annotated[float, meta("e: where non-negative scores start", "1.5", ge=0)] = 0.001
+    reply_mutual_follow_boost: Annotated[
+        float, meta("added to the reply weight for originals of mutual follows", "1.5")
+    ] = 15.0
+    video_ms_min: Annotated[int, meta("vqv counts only for strictly longer videos", "1.5", ge=0)] = 10_000
+    video_followers_max: Annotated[
+        int, meta("vqv does not count for viewers with this many followers or more", "1.5", ge=0)
+    ] = 10_000
+    diversity_decay: Annotated[float, meta("per earlier post of the author", "1.5", ge=0, le=1)] = 0.5
+    diversity_floor: Annotated[float, meta("least factor of author diversity", "1.5", ge=0, le=1)] = 0.25
+    oon_factor: Annotated[float, meta("factor of out-of-network posts", "1.5", ge=0)] = 0.75
+    oon_factor_for_replies_and_reposts: Annotated[
+        bool, meta("in-network replies and reposts get the factor too", "1.5, item 4")
+    ] = True
+    new_viewer_oon_factor: Annotated[float, meta("the factor for eligible new viewers", "1.5", ge=0)] = 1e-5
+    new_viewer_age_s: Annotated[int, meta("accounts younger than this are new; 0 is off", "1.5", ge=0)] = 0
+    new_viewer_follows_min: Annotated[int, meta("follows that make a new viewer eligible", "1.5", ge=0)] = 5
+
+
+class Fatigue(Struct, frozen=True, forbid_unknown_fields=True):
+    """What "not interested" in a post does to its author's others, for that viewer."""
+
+    enabled: Annotated[bool, meta("lower authors the viewer was not interested in", "2023-generation.md 3")] = False
+    factor: Annotated[float, meta("the factor at once", "2023-generation.md 3", ge=0, le=1)] = 0.2
+    recovery_s: Annotated[
+        int, meta("time after which it is 1 again, rising in a line; 140 days", "2023-generation.md 3", ge=1)
+    ] = 12_096_000
+
+
+class Dpp(Struct, frozen=True, forbid_unknown_fields=True):
+    """The selection of posts that are good and unlike each other."""
+
+    enabled: Annotated[bool, meta("choose the selected posts for diversity too", "1.6")] = True
+    theta: Annotated[float, meta("how much quality counts beside diversity", "1.6", ge=0, le=0.99)] = 0.65
+    pool: Annotated[int, meta("best posts that `selection.top_k` are chosen from", "1.6", ge=1, le=1000)] = 150
+
+
+# Continuous terms are not part of T, the sum that scales the negative offset (x-algorithm.md 1.5, item 1).
+CONTINUOUS_WEIGHTS: Final = frozenset({"dwell_time"})

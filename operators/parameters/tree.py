@@ -1,0 +1,146 @@
+"""The whole tree of parameters, and how single ones of it are replaced."""
+
+import difflib
+import functools
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Struct
+
+from operators.parameters.filters import Filters, Visibility
+from operators.parameters.scoring import Dpp, Fatigue, Scoring, Weights
+from operators.parameters.selection import Selection, Serving, SlateDiversity
+from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
+from operators.parameters.state import History, Posts
+from schemas.actions import ACTIONS
+
+Overriding = bool | int | float | str  # what a request may set a parameter to
+Value = Overriding | list[str]
+
+
+class ParameterRefused(ValueError):
+    """A parameter that does not exist, or a value that does not fit it; the message names the way out."""
+
+
+class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole tree."""
+
+    history: History = History()
+    posts: Posts = Posts()
+    thunder: Thunder = Thunder()
+    retrieval: Retrieval = Retrieval()
+    co_likers: CoLikers = CoLikers()
+    fallback: Fallback = Fallback()
+    filters: Filters = Filters()
+    weights: Weights = Weights()
+    scoring: Scoring = Scoring()
+    fatigue: Fatigue = Fatigue()
+    dpp: Dpp = Dpp()
+    slate_diversity: SlateDiversity = SlateDiversity()
+    selection: Selection = Selection()
+    visibility: Visibility = Visibility()
+    serving: Serving = Serving()
+
+    def says(self, switch: str) -> bool:
+        """Return a parameter that switches something, by its dotted name; what has no switch is on."""
+        section, _, field = switch.partition(".")
+        return not switch or bool(getattr(getattr(self, section), field))
+
+    def overridden(self, values: Mapping[str, Value], scope: str = "job") -> "Parameters":
+        """Return the tree with `values` (dotted name to value) in place of its own.
+
+        `scope` "request" refuses parameters that shape the state. Raises ParameterRefused.
+        """
+        tree: dict[str, Any] = msgspec.to_builtins(self)
+        for name, value in values.items():
+            entry = ENTRIES.get(name)
+            if entry is None:
+                raise ParameterRefused(_unknown(name))
+            if scope == "request" and entry.scope == "job":
+                raise ParameterRefused(f"parameter {name} belongs to the job; a request can't change it")
+            section, _, field = name.partition(".")
+            tree[section][field] = value
+        try:
+            return msgspec.convert(tree, Parameters)
+        except msgspec.ValidationError as error:
+            raise ParameterRefused(f"parameter {str(error).replace(' - at `$.', ' at `')}") from None
+
+
+class Entry(Struct, frozen=True):
+    """One parameter as documents and refusals need it."""
+
+    name: str
+    default: Any
+    type: str
+    description: str
+    source: str
+    scope: str
+
+
+def _entries() -> Iterator[Entry]:
+    for section, struct in get_type_hints(Parameters).items():
+        for field, hint in get_type_hints(struct, include_extras=True).items():
+            kind, meta = get_args(hint)[0], get_args(hint)[1]
+            extra = meta.extra
+            yield Entry(
+                name=f"{section}.{field}",
+                default=getattr(getattr(Parameters(), section), field),
+                type={tuple: "list", Literal: "str"}.get(get_origin(kind)) or kind.__name__,
+                description=meta.description or field.replace("_", " "),
+                source=extra["source"],
+                scope=extra["scope"],
+            )
+
+
+ENTRIES: Final[dict[str, Entry]] = {entry.name: entry for entry in _entries()}
+DEFAULTS: Final = Parameters()
+
+# Every output of the model has a weight.
+assert set(ACTIONS) <= set(Weights.__struct_fields__)
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, ENTRIES, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]}?" if near else "; `run_flow.py parameters` lists all"
+    return f"no parameter is called {name}{hint}"
+
+
+def load(path: Path, base: Parameters = DEFAULTS) -> Parameters:
+    """Return `base` with the values of a TOML file: one table a section, or dotted names. Raises ParameterRefused."""
+    try:
+        tables = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ParameterRefused(f"parameter file {path} can't be read: {error}") from None
+    flat: dict[str, Value] = {}
+    for section, table in tables.items():
+        if not isinstance(table, dict):
+            raise ParameterRefused(_unknown(section))
+        flat |= {f"{section}.{field}": value for field, value in table.items()}
+    return base.overridden(flat)
+
+
+def parse_assignment(text: str) -> tuple[str, Value]:
+    """Return name and value of `name=value`, the value read as TOML and else as a plain word."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ParameterRefused(f"{text!r} is not of the form name=value")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name.strip(), value.strip()
+
+
+@functools.lru_cache(maxsize=1024)
+def _for_request(base: Parameters, overrides: tuple[tuple[str, Overriding], ...]) -> Parameters:
+    return base.overridden(dict(overrides), scope="request")
+
+
+def for_request(base: Parameters, overrides: Mapping[str, Overriding]) -> Parameters:
+    """Return the job's parameters with a request's overrides; equal overrides are resolved once.
+
+    Raises ParameterRefused.
+    """
+    return _for_request(base, tuple(sorted(overrides.items()))) if overrides else base
