@@ -16,7 +16,7 @@ from operators.posts.names import Names
 from operators.viewers.query import Query
 from operators.viewers.viewers import Viewers
 from schemas.events import Served
-from schemas.feeds import Dropped, Feed, FeedItem
+from schemas.feeds import Dropped, Feed, FeedItem, ScoreExplanation
 
 
 @dataclass(slots=True)
@@ -100,6 +100,11 @@ def _feed(
     explained = event.explain and scores is not None and probabilities is not None
     ranks = _ranks(scores, table) if explained and scores is not None else None
     reasons = why(table, scores, chosen)
+
+    def told(row: int) -> ScoreExplanation:
+        failed = query.failed_on(int(table.post[row])) if query.failed else ()
+        return explain(scores, probabilities, ranks, row, failed)  # type: ignore[arg-type]
+
     items = []
     for place, row in enumerate(chosen.tolist()):
         post, author = spell(int(table.post[row])), spell(int(table.author[row]))
@@ -114,7 +119,7 @@ def _feed(
                 in_network=bool(table.in_network[row]),
                 why=reasons[place],
                 repost_of=spell(int(table.repost_of[row])) if table.is_repost[row] else None,
-                explanation=explain(scores, probabilities, ranks, row) if explained else None,  # type: ignore[arg-type]
+                explanation=told(row) if explained else None,
             )
         )
     return Feed(

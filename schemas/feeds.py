@@ -25,11 +25,13 @@ class ScoreStep(Struct, frozen=True):
     value: float
 
 
-class ScoreExplanation(Struct, frozen=True):
+class ScoreExplanation(Struct, frozen=True, omit_defaults=True):
     """How a score came about.
 
     The contributions, summed in order, give `weighted`; the steps, taken in order, turn that into the score of the
-    item: exactly, to the last bit (x-algorithm.md 1.3, 1.5).
+    item: exactly, to the last bit (x-algorithm.md 1.3, 1.5). `head_maxima` are the largest probabilities that any of
+    the request's candidates had (2023-generation.md 1); `failed` names the components that failed on this post, which
+    left it as it was.
     """
 
     probabilities: dict[str, float]
@@ -37,6 +39,8 @@ class ScoreExplanation(Struct, frozen=True):
     weighted: float
     steps: tuple[ScoreStep, ...]
     rank_before: Annotated[int, Meta(description="rank by the value model alone among all scored, from 1")]
+    head_maxima: dict[str, float] = {}
+    failed: tuple[str, ...] = ()
 
 
 class FeedItem(Struct, frozen=True, omit_defaults=True):

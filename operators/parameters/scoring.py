@@ -8,48 +8,52 @@ from operators.parameters.entries import meta, switch
 
 
 class Weights(Struct, frozen=True, forbid_unknown_fields=True):
-    """Weight of each predicted probability; a head the model does not have counts as 0."""
+    """Weight of each predicted probability; a head the model does not have counts as 0.
 
-    favorite: Annotated[float, meta("", "1.5")] = 0.5
-    reply: Annotated[float, meta("", "1.5")] = 5.0
-    reply_engaged_by_author: Annotated[float, meta("no head yet", "2023-generation.md 2")] = 0.0
-    retweet: Annotated[float, meta("", "1.5")] = 1.0
-    photo_expand: Annotated[float, meta("", "1.5")] = 0.05
-    video_open: Annotated[float, meta("no head yet", "1.5")] = 0.05
-    click: Annotated[float, meta("", "1.5")] = 0.4
-    good_click_v2: Annotated[float, meta("no head yet", "2023-generation.md 2")] = 0.0
-    open_link: Annotated[float, meta("no head yet", "1.5")] = 0.2
-    profile_click: Annotated[float, meta("", "1.5")] = 0.0
-    vqv: Annotated[float, meta("video quality view", "1.5")] = 0.05
-    share: Annotated[float, meta("", "1.5")] = 2.0
-    share_via_dm: Annotated[float, meta("", "1.5")] = 5.0
-    share_via_copy_link: Annotated[float, meta("", "1.5")] = 20.0
-    dwell: Annotated[float, meta("", "1.5")] = 0.0
-    quote: Annotated[float, meta("", "1.5")] = 5.0
-    quoted_click: Annotated[float, meta("", "1.5")] = 0.05
-    quoted_vqv: Annotated[float, meta("no head yet", "1.5")] = 0.0
-    follow_author: Annotated[float, meta("", "1.5")] = 4.0
-    post_unexplored: Annotated[float, meta("in-network only; no head yet", "1.5")] = 0.02
-    not_interested: Annotated[float, meta("", "1.5")] = -43.2
-    block_author: Annotated[float, meta("", "1.5")] = -31.2
-    mute_author: Annotated[float, meta("", "1.5")] = -58.8
-    report: Annotated[float, meta("", "1.5")] = -234.0
-    not_dwelled: Annotated[float, meta("no head yet", "1.5")] = -0.02
-    dwell_time: Annotated[float, meta("per second; continuous, not part of T", "1.5")] = 0.004
+    What a viewer likes to do may not count against a post, nor the contrary for it: a sign is refused that turns the
+    meaning of an action round.
+    """
+
+    favorite: Annotated[float, meta("", "1.5", ge=0)] = 0.5
+    reply: Annotated[float, meta("", "1.5", ge=0)] = 5.0
+    reply_engaged_by_author: Annotated[float, meta("no head yet", "2023-generation.md 2", ge=0)] = 0.0
+    retweet: Annotated[float, meta("", "1.5", ge=0)] = 1.0
+    photo_expand: Annotated[float, meta("", "1.5", ge=0)] = 0.05
+    video_open: Annotated[float, meta("no head yet", "1.5", ge=0)] = 0.05
+    click: Annotated[float, meta("", "1.5", ge=0)] = 0.4
+    good_click_v2: Annotated[float, meta("no head yet", "2023-generation.md 2", ge=0)] = 0.0
+    open_link: Annotated[float, meta("no head yet", "1.5", ge=0)] = 0.2
+    profile_click: Annotated[float, meta("", "1.5", ge=0)] = 0.0
+    vqv: Annotated[float, meta("video quality view", "1.5", ge=0)] = 0.05
+    share: Annotated[float, meta("", "1.5", ge=0)] = 2.0
+    share_via_dm: Annotated[float, meta("", "1.5", ge=0)] = 5.0
+    share_via_copy_link: Annotated[float, meta("", "1.5", ge=0)] = 20.0
+    dwell: Annotated[float, meta("", "1.5", ge=0)] = 0.0
+    quote: Annotated[float, meta("", "1.5", ge=0)] = 5.0
+    quoted_click: Annotated[float, meta("", "1.5", ge=0)] = 0.05
+    quoted_vqv: Annotated[float, meta("no head yet", "1.5", ge=0)] = 0.0
+    follow_author: Annotated[float, meta("", "1.5", ge=0)] = 4.0
+    post_unexplored: Annotated[float, meta("in-network only; no head yet", "1.5", ge=0)] = 0.02
+    not_interested: Annotated[float, meta("", "1.5", le=0)] = -43.2
+    block_author: Annotated[float, meta("", "1.5", le=0)] = -31.2
+    mute_author: Annotated[float, meta("", "1.5", le=0)] = -58.8
+    report: Annotated[float, meta("", "1.5", le=0)] = -234.0
+    not_dwelled: Annotated[float, meta("no head yet", "1.5", le=0)] = -0.02
+    dwell_time: Annotated[float, meta("per second; continuous, not part of T", "1.5", ge=0)] = 0.004
 
 
 class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     """From probabilities to a score."""
 
     value_model: Annotated[
-        Literal["weighted", "mpn", "dwell_regret", "march_2023"],
-        meta("the value model: weighted, mpn, dwell_regret or march_2023", "1.5; 2023-generation.md 2"),
+        Literal["weighted", "mpn", "dwell_regret", "gated", "march_2023"],
+        meta("the value model: weighted, mpn, dwell_regret, gated or march_2023", "1.5; 2023-generation.md 2"),
     ] = "weighted"
     author_diversity: Annotated[bool, switch("1.5")] = True
     out_of_network: Annotated[bool, switch("1.5")] = True
     negative_offset: Annotated[float, meta("e: where non-negative scores start", "1.5", ge=0)] = 0.001
     reply_mutual_follow_boost: Annotated[
-        float, meta("added to the reply weight for originals of mutual follows", "1.5")
+        float, meta("added to the reply weight for originals of mutual follows", "1.5", ge=0)
     ] = 15.0
     video_ms_min: Annotated[int, meta("vqv counts only for strictly longer videos", "1.5", ge=0)] = 10_000
     video_followers_max: Annotated[
@@ -64,6 +68,35 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     new_viewer_oon_factor: Annotated[float, meta("the factor for eligible new viewers", "1.5", ge=0)] = 1e-5
     new_viewer_age_s: Annotated[int, meta("accounts younger than this are new; 0 is off", "1.5", ge=0)] = 0
     new_viewer_follows_min: Annotated[int, meta("follows that make a new viewer eligible", "1.5", ge=0)] = 5
+
+
+class Gate(Struct, frozen=True, forbid_unknown_fields=True):
+    """The gate of the gated value model: bias plus coefficients times what is known of a viewer, against a threshold.
+
+    X publishes bias and threshold, and neither its 19 features nor their coefficients. These are what this project
+    knows of a viewer, each number n as ln(1 + n); with coefficients of 0 the gate is open to everybody.
+    """
+
+    bias: Annotated[float, meta("what the sum begins with", "1.5 gated variant")] = 1.033918
+    threshold: Annotated[float, meta("above it the gate is open: dwell_regret", "1.5 gated variant")] = -0.634264
+    follows: Annotated[float, meta("authors the viewer follows", "not X's; withheld")] = 0.0
+    followed_by: Annotated[float, meta("viewers that follow the viewer, as this job has seen", "not X's; withheld")] = (
+        0.0
+    )
+    followers: Annotated[float, meta("followers by the viewer's profile", "not X's; withheld")] = 0.0
+    account_age_days: Annotated[float, meta("days since the account began, 0 if unknown", "not X's; withheld")] = 0.0
+    groups: Annotated[float, meta("groups of actions in the action sequence", "not X's; withheld")] = 0.0
+    shown: Annotated[float, meta("posts shown to the viewer so far", "not X's; withheld")] = 0.0
+    favorite: Annotated[float, meta("likes so far", "not X's; withheld")] = 0.0
+    reply: Annotated[float, meta("replies so far", "not X's; withheld")] = 0.0
+    repost: Annotated[float, meta("reposts and quotes so far", "not X's; withheld")] = 0.0
+    click: Annotated[float, meta("clicks so far", "not X's; withheld")] = 0.0
+    profile: Annotated[float, meta("clicks on profiles and follows from a post so far", "not X's; withheld")] = 0.0
+    vqv: Annotated[float, meta("videos watched so far", "not X's; withheld")] = 0.0
+    dwell: Annotated[float, meta("posts dwelled on so far", "not X's; withheld")] = 0.0
+    share: Annotated[float, meta("shares so far", "not X's; withheld")] = 0.0
+    negative: Annotated[float, meta("blocks, mutes, reports and not interested so far", "not X's; withheld")] = 0.0
+    passed: Annotated[float, meta("posts shown since the last action", "not X's; withheld")] = 0.0
 
 
 class Fatigue(Struct, frozen=True, forbid_unknown_fields=True):

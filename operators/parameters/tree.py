@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import math
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from operators.parameters.filters import Filters, Visibility
-from operators.parameters.scoring import Dpp, Fatigue, Scoring, Weights
+from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Selection, Serving, SlateDiversity
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
 from operators.parameters.state import History, Posts
@@ -37,6 +38,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     filters: Filters = Filters()
     weights: Weights = Weights()
     scoring: Scoring = Scoring()
+    gate: Gate = Gate()
     fatigue: Fatigue = Fatigue()
     dpp: Dpp = Dpp()
     slate_diversity: SlateDiversity = SlateDiversity()
@@ -61,6 +63,8 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
                 raise ParameterRefused(_unknown(name))
             if scope == "request" and entry.scope == "job":
                 raise ParameterRefused(f"parameter {name} belongs to the job; a request can't change it")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ParameterRefused(f"parameter {name} can't be {value}: give a finite number")
             section, _, field = name.partition(".")
             tree[section][field] = value
         try:

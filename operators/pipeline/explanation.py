@@ -12,9 +12,13 @@ from schemas.feeds import ScoreExplanation, ScoreStep
 
 
 def explain(
-    scores: ScoreTable, probabilities: npt.NDArray[np.float32], ranks: npt.NDArray[np.intp], row: int
+    scores: ScoreTable,
+    probabilities: npt.NDArray[np.float32],
+    ranks: npt.NDArray[np.intp],
+    row: int,
+    failed: tuple[str, ...] = (),
 ) -> ScoreExplanation:
-    """Return how the score of one candidate came about.
+    """Return how the score of one candidate came about; `failed` names the components that failed on it.
 
     Summing the contributions in their order gives `weighted`, and taking the steps in theirs gives the score: both
     exactly, in double precision.
@@ -25,6 +29,8 @@ def explain(
         weighted=float(scores.weighted[row]),
         steps=tuple(ScoreStep(step.name, step.operation, float(step.value[row])) for step in scores.steps),
         rank_before=int(ranks[row]),
+        head_maxima=dict(zip(HEADS, scores.head_maxima.tolist(), strict=True)),
+        failed=failed,
     )
 
 

@@ -68,11 +68,13 @@ def row_by_row(
     component: str,
     work: Callable[[Rows], npt.NDArray[N]],
     default: npt.NDArray[N],
+    posts: Keys,
     compares_rows: bool,
 ) -> npt.NDArray[N]:
     """Return what a component makes of each candidate; those on which it fails keep the default, and the feed says so.
 
-    `work` is given row numbers. A component that compares rows fails as a whole (x-algorithm.md 1.1).
+    `work` is given row numbers, of `posts`; the query remembers on which of them it failed, for their explanations. A
+    component that compares rows fails as a whole (x-algorithm.md 1.1).
     """
     out, waiting = default.copy(), [np.arange(len(default))]
     failed = False
@@ -90,6 +92,8 @@ def row_by_row(
                 failed = True
             if len(rows) > 1 and not compares_rows:
                 waiting += np.array_split(rows, 2)
+            else:
+                query.failed.append((component, posts[rows]))
     return out
 
 
@@ -110,9 +114,8 @@ def run_filters(
         if one.compares_rows and not alive.all():
             table, survivors = table.take(alive), survivors[alive]
             alive = np.ones(len(table), np.bool_)
-        keep = row_by_row(
-            query, f"filter.{one.name}", partial(_mask, one, query, table), np.ones_like(alive), one.compares_rows
-        )
+        work, everything = partial(_mask, one, query, table), np.ones_like(alive)
+        keep = row_by_row(query, f"filter.{one.name}", work, everything, table.post, one.compares_rows)
         before = int(alive.sum())
         accounting.drop(one.name, one.rule, table.post[alive & ~keep])
         alive &= keep

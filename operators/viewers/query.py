@@ -57,7 +57,8 @@ class Query:
     """A hydrated request (x-algorithm.md 1.2 and 1.5, query hydrators).
 
     `seen` holds what clients said was seen, `engaged` what the action sequence shows was seen, `served` what was served
-    of late (known from the slate on); all sorted. `degraded` collects the components that failed.
+    of late (known from the slate on); all sorted. `degraded` collects the components that failed, `failed` the posts
+    on which one did that takes them one by one.
     """
 
     request: Request
@@ -67,6 +68,11 @@ class Query:
     engaged: Keys
     served: Keys = field(default_factory=no_keys)
     degraded: list[str] = field(default_factory=list)
+    failed: list[tuple[str, Keys]] = field(default_factory=list)
+
+    def failed_on(self, post: int) -> tuple[str, ...]:
+        """Return the components that failed on a post, by key, in their order, each once."""
+        return tuple(dict.fromkeys(component for component, posts in self.failed if post in posts))
 
     def is_late(self) -> bool:
         """Return whether the request is past its deadline, and once it is, note it among what is degraded."""

@@ -74,6 +74,8 @@ REFUSED: dict[str, tuple[str, str]] = {
     "unknown parameter": ("replay LOG -c MODEL -s scoring.oon_facter=1", "did you mean scoring.oon_factor?"),
     "value of another type": ("replay LOG -c MODEL -s selection.top_k=many", "got `str` at `selection.top_k`"),
     "value out of range": ("parameters -s scoring.diversity_decay=2", "Expected `float` <= 1.0"),
+    "weight of the wrong sign": ("parameters -s weights.report=5", "Expected `float` <= 0.0 at `weights.report`"),
+    "weight of the wrong sign in a file": ("parameters -p SIGN", "Expected `float` >= 0.0 at `weights.favorite`"),
     "no assignment": ("parameters -s scoring.oon_factor", "is not of the form name=value"),
     "unknown preset of a world": ("simulate OUT/x.jsonl --preset tiny-world", "choose one of demo, small, large"),
     "unknown parameter of a world": ("simulate OUT/x.jsonl -s persons=5", "unknown field `persons`"),
@@ -112,12 +114,14 @@ def test_refusals_are_one_sentence_and_status_2(name: str, small: Path, checkpoi
     line, said = REFUSED[name]
     (tmp_path / "broken.toml").write_text("[scoring\n")
     (tmp_path / "flat.toml").write_text("colour = 3\n")
+    (tmp_path / "sign.toml").write_text("[weights]\nfavorite = -0.5\n")
     places = {
         "LOG": small,
         "MODEL": checkpoint,
         "OUT": tmp_path,
         "BROKEN": tmp_path / "broken.toml",
         "FLAT": tmp_path / "flat.toml",
+        "SIGN": tmp_path / "sign.toml",
     }
     words = []
     for word in line.split():

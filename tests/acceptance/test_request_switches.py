@@ -111,6 +111,7 @@ def test_parameters_of_a_request_count_for_it_alone(play: Player) -> None:
         ({"scoring.oon_facter": 0.5}, "no parameter is called scoring.oon_facter; did you mean scoring.oon_factor?"),
         ({"posts.retention_s": 5}, "parameter posts.retention_s belongs to the job; a request can't change it"),
         ({"scoring.diversity_decay": 2.0}, "parameter Expected `float` <= 1.0 at `scoring.diversity_decay`"),
+        ({"weights.block_author": 1.0}, "parameter Expected `float` <= 0.0 at `weights.block_author`"),
         ({"selection.top_k": "many"}, "parameter Expected `int`, got `str` at `selection.top_k`"),
     ],
 )

@@ -1,9 +1,12 @@
 """Presets hold what was published at their dates, and every component can be switched off by its parameter."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from operators.parameters import DEFAULTS, ENTRIES, ParameterRefused
+from operators import presets
+from operators.parameters import DEFAULTS, ENTRIES, ParameterRefused, Weights
 from operators.pipeline.components import components
 from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
 from operators.pipeline.runner import Accounting, run_filters
@@ -52,6 +55,16 @@ def test_a_preset_that_is_not_there_is_refused_with_those_that_are() -> None:
         preset("july")
 
 
+def test_a_preset_that_names_an_unknown_parameter_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "july-2026.toml").write_text(
+        '[preset]\ndate = "2026-07"\nsource = "none"\nabout = "None."\n[scoring]\noon_facter = 0.5\n'
+    )
+    monkeypatch.setattr(presets, "FOLDER", tmp_path)
+    monkeypatch.setattr(presets, "NAMES", ("july-2026",))
+    with pytest.raises(ParameterRefused, match=r"no parameter is called scoring.oon_facter; did you mean scoring.oon_"):
+        preset("july")
+
+
 def test_every_preset_says_when_it_was_and_what_it_is() -> None:
     for name in NAMES:
         one = preset(name)
@@ -77,6 +90,29 @@ def test_components_name_parameters_that_exist(model: str) -> None:
         assert one.origin
     names = [one.name for one in listed]
     assert len(names) == len(set(names))
+
+
+POSITIVE = [name for name in Weights.__struct_fields__ if getattr(DEFAULTS.weights, name) >= 0]
+NEGATIVE = [name for name in Weights.__struct_fields__ if name not in POSITIVE]
+
+
+@pytest.mark.parametrize("name", Weights.__struct_fields__)
+def test_a_weight_of_the_wrong_sign_is_refused(name: str) -> None:
+    wrong = 0.1 if name in NEGATIVE else -0.1
+    with pytest.raises(ParameterRefused, match=rf"Expected `float` [<>]= 0.0 at `weights.{name}`"):
+        DEFAULTS.overridden({f"weights.{name}": wrong}, scope="request")
+    assert getattr(DEFAULTS.overridden({f"weights.{name}": -wrong}).weights, name) == -wrong
+    assert getattr(DEFAULTS.overridden({f"weights.{name}": 0.0}).weights, name) == 0.0
+
+
+def test_the_negative_heads_are_the_five_that_viewers_do_not_like() -> None:
+    assert set(NEGATIVE) == {"not_interested", "block_author", "mute_author", "report", "not_dwelled"}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_are_none_are_refused(value: float) -> None:
+    with pytest.raises(ParameterRefused, match=r"parameter gate.bias can't be .*: give a finite number"):
+        DEFAULTS.overridden({"gate.bias": value})
 
 
 def test_a_switched_off_scorer_takes_no_step() -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import row_by_row
 from operators.pipeline.scorers.diversity import author_diversity, dpp
+from operators.pipeline.scorers.gate import gated
 from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
 from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, best_first
 from operators.pipeline.scorers.value import (
@@ -22,7 +23,7 @@ from operators.pipeline.scorers.value import (
 )
 from operators.viewers.query import Query
 
-__all__ = ["HEADS", "SCORERS", "ScoreTable", "Scorer", "Scores", "best_first", "score", "score_alone"]
+__all__ = ["HEADS", "SCORERS", "ScoreTable", "Scored", "Scorer", "Scores", "best_first", "score", "score_alone"]
 
 OFFSET: Final = Scorer(negative_offset, "is", "1.3", reads=("scoring.negative_offset",))
 DIVERSITY: Final = Scorer(
@@ -73,13 +74,14 @@ SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
     "weighted": (OFFSET, DIVERSITY, NETWORK, FATIGUE, DPP),
     "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), _where_positive(FATIGUE), OFFSET, DPP),
     "dwell_regret": (REGRET, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "gated": (gated(REGRET, True), gated(OFFSET, False), DIVERSITY, NETWORK, FATIGUE, DPP),
     "march_2023": (PLAIN, DIVERSITY, NETWORK, FATIGUE, DPP),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """How each candidate's score came about; `contributions` is [heads, n].
+    """How each candidate's score came about; `contributions` is [heads, n], `head_maxima` float32[heads].
 
     `score` is `weighted` after the `steps`, in their order.
     """
@@ -88,6 +90,7 @@ class ScoreTable:
     weighted: Scores
     steps: tuple[Step, ...]
     score: Scores
+    head_maxima: npt.NDArray[np.float32]
 
     @property
     def value(self) -> Scores:
@@ -115,10 +118,10 @@ def score(
         # A step that says nothing of a candidate leaves its score as it is.
         silent = np.ones(len(table)) if scorer.operation == "times" else scored.score
         work = partial(_values, scorer, query, table, scored)
-        values = row_by_row(query, f"scorer.{scorer.name}", work, silent, scorer.compares_rows)
+        values = row_by_row(query, f"scorer.{scorer.name}", work, silent, table.post, scorer.compares_rows)
         steps.append(Step(scorer.name, scorer.operation, values))
         scored = replace(scored, score=OPERATIONS[scorer.operation](scored.score, values))
-    return ScoreTable(contributions, weighted, tuple(steps), scored.score)
+    return ScoreTable(contributions, weighted, tuple(steps), scored.score, scored.head_maxima)
 
 
 def score_alone(query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> Scores:

@@ -35,6 +35,16 @@ class Scored:
     score: Scores
     vectors: npt.NDArray[np.float32] | None = None
 
+    @property
+    def head_maxima(self) -> npt.NDArray[np.float32]:
+        """The largest output of each head over the request's candidates, float32[19], zeros where there are none.
+
+        In 2023 X attached them to every candidate after the model ("stage 2"), as features of what came next, so that
+        a rule could say how near a post is to the best of its request (2023-generation.md 1). A scorer that reads them
+        compares rows.
+        """
+        return np.asarray(self.probabilities.max(axis=0, initial=0.0))
+
     def take(self, rows: npt.NDArray[np.intp]) -> "Scored":
         """Return the candidates at `rows`."""
         vectors = None if self.vectors is None else self.vectors[rows]
@@ -43,12 +53,18 @@ class Scored:
         )
 
 
+def always(_query: Query) -> bool:
+    """Return True: a scorer that runs for every query."""
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Scorer:
     """A component of the pipeline: the value it finds for each candidate, float64[n], and what the score does with it.
 
     `compares_rows` marks a rule that looks at other rows than its own. `switch` is the parameter that says whether it
-    runs, none for what always does; `origin` is the section of X's publication, `reads` the parameters it goes by.
+    runs, none for what always does, `asked` for which queries it does; `origin` is the section of X's publication,
+    `reads` the parameters it goes by.
     """
 
     values: Callable[[Query, CandidateTable, Scored], Scores]
@@ -57,6 +73,7 @@ class Scorer:
     compares_rows: bool = False
     switch: str = ""
     reads: tuple[str, ...] = ()
+    asked: Callable[[Query], bool] = always
 
     @property
     def name(self) -> str:
@@ -70,7 +87,7 @@ class Scorer:
 
     def enable(self, query: Query) -> bool:
         """Return whether it runs for a query."""
-        return query.parameters.says(self.switch)
+        return query.parameters.says(self.switch) and self.asked(query)
 
 
 @dataclass(frozen=True, slots=True)
