@@ -16,7 +16,7 @@ from benchmarks.past_statistics import Timeline, past
 from infra.importers.kuairand import topics_of, uploaded_ms
 from models.content import content_terms
 from models.inputs import TERMS, ExampleBatch
-from operators.viewers.tallies import FEEDS
+from operators.viewers.tallies import FEEDS, MORE_THAN_LOOKS, SESSION_S
 from schemas.actions import ACTION_INDEX, COUNTED, COUNTS, DWELL_TIME, VIEWER_COUNTS
 
 I64 = npt.NDArray[np.int64]
@@ -75,7 +75,7 @@ def examples_of(frame: pl.DataFrame, actions: U32, history: int) -> ExampleBatch
         label_dwell_s=dwell_s[:, None],
         shown=ones,
         valid=ones,
-        viewer_counts=_viewer_counts(viewer, at_ms, known_ms, kinds, done != 0),
+        viewer_counts=_viewer_counts(viewer, at_ms, known_ms, kinds, (done & MORE_THAN_LOOKS) != 0),
         counts=_counts(video, at_ms, known_ms, kinds)[:, None],
     )
 
@@ -115,6 +115,7 @@ def _viewer_counts(
     done = Timeline(viewer[acted], known_ms[acted])
     newest, start = done.before(viewer, at_ms) - 1, done.before(viewer, np.full_like(at_ms, LONG_AGO_MS))
     acted_s = np.where(newest >= start, known_ms[acted][done.order][np.maximum(newest, 0)] // 1000, -1)
+    acted_s = np.maximum(acted_s, at_ms // 1000 - SESSION_S)
     shown = Timeline(viewer, at_ms)
     end, start = shown.before(viewer, at_ms), shown.before(viewer, np.full_like(at_ms, LONG_AGO_MS))
     place = end[:, None] - 1 - np.arange(FEEDS)

@@ -100,7 +100,8 @@ class Context:
     """Who asks, when (`at_ms`), where (`surface`, 0 to 15), and what the viewer did before.
 
     `counts` u32[VIEWER_COUNTS]: how many posts were shown to the viewer, the viewer's actions by kind
-    (schemas.actions.COUNT_NAMES), all before `at_ms`, and the posts shown since the last action.
+    (schemas.actions.COUNT_NAMES), all before `at_ms`, and the posts shown in the last half hour since the last action
+    that was more than a look.
     """
 
     key: int

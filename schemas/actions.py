@@ -30,6 +30,9 @@ NEGATIVE_ACTIONS: Final[frozenset[str]] = frozenset({"not_interested", "block_au
 # The only continuous output: seconds, not a probability.
 DWELL_TIME: Final = ACTION_INDEX["dwell_time"]
 
+# Looks at a post, short or long: who only looks has not acted, and passes the post over.
+LOOKS: Final = frozenset({"dwell", "dwell_time"})
+
 # What is counted of a post and of a viewer beside how often it was shown, or was shown posts: like actions together,
 # since each of them alone is rare (x-algorithm.md 3.4 has five counts and does not name them). `dwell_time` says how
 # long, which `dwell` counts already.
@@ -47,7 +50,7 @@ COUNTED: Final[dict[str, tuple[Action, ...]]] = {
 # The columns of counts, everywhere: impressions, then the kinds.
 COUNT_NAMES: Final[tuple[str, ...]] = ("shown", *COUNTED)
 COUNTS: Final = len(COUNT_NAMES)
-# A viewer's have one more: the posts shown since the last action.
+# A viewer's have one more: the posts shown in this session since the last action that was more than a look.
 VIEWER_COUNTS: Final = COUNTS + 1
 
 # Product surfaces are numbers 0 to 15 (x-algorithm.md 3.4: home 1, gallery 10, ranked following 15).

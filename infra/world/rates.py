@@ -55,7 +55,8 @@ SPAM_AFFINITY: Final = -0.3
 SPAM_REPORT: Final = 8.0
 # Negative actions are rate x (1 - gate)^4: what merely fails to interest (gate .2) gets 40 % of what is disliked.
 NEGATIVE_POWER: Final = 4
-# Streaks: rate x exp(strength x momentum), momentum from -1 (scrolled past everything) to 1 (acted on everything).
+# Streaks: rate x exp(strength x momentum), momentum from -1 (scrolled past some thirty posts) to 1 (acted on four in
+# a row): what is liked is liked up to 1.4 times as often, or .7 times.
 MOMENTUM: Final = 0.35
 
 NEGATIVE: Final = ("not_interested", "block_author", "mute_author", "report")

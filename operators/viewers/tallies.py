@@ -8,13 +8,16 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from schemas.actions import ACTION_INDEX, COUNTED, COUNTS, VIEWER_COUNTS
+from models.inputs import History
+from schemas.actions import ACTION_INDEX, COUNTED, COUNTS, LOOKS, VIEWER_COUNTS
 
 Slots = npt.NDArray[np.int64]
 U32 = npt.NDArray[np.uint32]
 
 # The posts of so many last feeds are compared with the last action: more without an action is no session any more.
 FEEDS: Final = 4
+# Half an hour without looking back ends a session, as in flows/training_examples.py: a streak does not outlive it.
+SESSION_S: Final = 30 * 60
 # A tally as it is kept and stored, 76 bytes; `counts` as schemas.actions.COUNT_NAMES, then times, requests (32 bits of
 # their keys) and numbers of posts of the last feeds.
 TALLY: Final = np.dtype(
@@ -24,6 +27,13 @@ NO_TALLY: Final = bytes(TALLY.itemsize)
 _MASKS: Final = np.array([sum(1 << ACTION_INDEX[name] for name in names) for names in COUNTED.values()], np.uint32)
 _KIND_OF: Final = {ACTION_INDEX[name]: kind for kind, names in enumerate(COUNTED.values(), start=1) for name in names}
 _POSTS_MAX: Final = np.iinfo(np.uint8).max
+MORE_THAN_LOOKS: Final = np.uint32(sum(1 << index for name, index in ACTION_INDEX.items() if name not in LOOKS))
+
+
+def last_act_s(history: History, at_ms: int) -> int:
+    """Return the second of the last action that was more than a look, or that a session before a time where later."""
+    acted_ms = history.at_ms[(history.actions & MORE_THAN_LOOKS) != 0]
+    return max(int(acted_ms.max(initial=-1)) // 1000, at_ms // 1000 - SESSION_S)
 
 
 def without_acts(tally: bytes, bits: U32) -> bytes:
@@ -78,7 +88,7 @@ class Tallies:
             row["posts"][oldest] = min(posts, _POSTS_MAX)
 
     def of(self, slot: int, acted_s: int) -> U32:
-        """Return a viewer's counts, uint32[VIEWER_COUNTS]; `acted_s` is the time of the last action."""
+        """Return a viewer's counts, uint32[VIEWER_COUNTS]; posts shown after `acted_s` were passed over."""
         row, counts = self._rows[slot], np.empty(VIEWER_COUNTS, np.uint32)
         counts[:COUNTS] = row["counts"]
         counts[COUNTS] = row["posts"][row["at_s"] > acted_s].sum()

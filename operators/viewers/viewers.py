@@ -20,6 +20,7 @@ from operators.viewers.facts import NO_FACTS, Facts, decode_facts, encode_viewer
 from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Copy
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
+from operators.viewers.tallies import last_act_s
 from schemas.events import Block, Follow, GraphEvent, Served
 from schemas.ids import Id, key_of
 
@@ -270,7 +271,7 @@ class Viewers:
         slot = self._known_slot_of(viewer, request.partition)
         self._slots.use(slot)
         history, facts = self.sequences.of(slot), self._facts_of(slot)
-        counts = self.sequences.tallies.of(slot, int(history.at_ms.max(initial=-1)) // 1000)
+        counts = self.sequences.tallies.of(slot, last_act_s(history, event.at))
         return Query(
             request=request,
             context=Context(viewer, history, event.at, event.surface, counts),

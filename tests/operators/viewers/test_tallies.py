@@ -75,9 +75,20 @@ def test_feeds_count_as_shown_once_and_those_after_the_last_action_as_passed() -
     liked = at_s(actions((1, 4, LIKE, 0)), 1)
     viewers.apply(liked, np.array([3]), [], [])
     assert [counts(viewers)[one] for one in (SHOWN, FAVORITE, PASSED)] == [15, 1, 5], "the second feed came after it"
+    looked = at_s(actions((1, 5, ACTION_INDEX["dwell_time"], 0), (1, 5, ACTION_INDEX["dwell"], 0)), 3)
+    viewers.apply(looked, np.array([3, 3]), [], [])
+    assert counts(viewers)[PASSED] == 5, "who only looked, however long, has passed it over"
     for number in range(FEEDS + 2):
         show(9000 + number * 1000, 10 + number, 20)
     assert [counts(viewers)[one] for one in (SHOWN, PASSED)] == [135, 20 * FEEDS]
+
+
+def test_what_was_passed_over_is_forgotten_with_its_session() -> None:
+    viewers = Viewers(DEFAULTS)
+    viewers.apply(None, np.empty(0, np.int64), [], [], [(Served(60_000, 1, 1, tuple(range(20))), 3)])
+    # The feed of second 60 is within half an hour of second 1859 (1859 - 1800 = 59), and no more of second 1860.
+    assert [counts(viewers, at)[PASSED] for at in (1_859_000, 1_860_000)] == [20, 0]
+    assert counts(viewers, 1_860_000)[SHOWN] == 20
 
 
 def test_own_feeds_count_where_no_log_says_what_was_shown() -> None:
