@@ -34,7 +34,8 @@ class Intake:
 
     With `counts_events` it counts what is done with posts and what was shown, of all viewers, and tells co-likers; on
     Kafka, where an instance reads its own viewers' engagements alone, another flow counts and tells
-    (flows/post_counts.py), and there are no co-likers.
+    (flows/post_counts.py), and there are no co-likers. Nor are there followers of authors on Kafka: changes of the
+    graph come again after a restart, or compacted, and would count otherwise than the first time.
     """
 
     def __init__(
@@ -96,6 +97,8 @@ class Intake:
         if self._counts_events and (poll.everyones is not None or poll.served):
             posts.counting.take(poll.everyones, poll.served)
             posts.forget_counts()
+        if self._counts_events:
+            posts.followers.take(poll.followers)
         if self._counts_events and posts.co_likers is not None:
             posts.co_likers.take_events(poll.post_events, poll.everyones)
         return [poll]
@@ -105,6 +108,7 @@ class Intake:
         if self.state.deleted.add(key):
             self.state.posts.delete_author(key)
             self.state.viewers.forget(key)
+            self.state.posts.followers.forget(key)
             if self.state.posts.co_likers is not None:
                 self.state.posts.co_likers.forget(key)
 
@@ -120,11 +124,8 @@ class Intake:
             without_names(event, deleted) if isinstance(event, PostCreated) else event
             for event in (poll.post_events[place] for place in kept)
         ]
-        poll.graph = [
-            change
-            for change in poll.graph
-            if key_of(change[0].viewer) not in deleted and key_of(getattr(change[0], "author", 0)) not in deleted
-        ]
+        poll.graph = [change for change in poll.graph if not deleted.named_by(change[0])]
+        poll.followers = [event for event in poll.followers if not deleted.named_by(event)]
         poll.served = [one for one in poll.served if key_of(one.viewer) not in deleted]
         if poll.everyones is not None:
             gone = deleted.hold(poll.everyones.slot.view(np.uint64))

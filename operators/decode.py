@@ -31,6 +31,7 @@ from schemas.events import (
     PostDeleted,
     PostEvent,
     PostLabelled,
+    Profile,
     Served,
     UserDeleted,
 )
@@ -80,9 +81,8 @@ class Poll:
 
     `action_places` and `post_places` say where in the poll its actions and post events stood, `action_partitions` the
     partitions of their viewers, `post_origins` where post events came from; `everyones` are the actions of all
-    viewers, whoever owns them, and `served` what a recorded log says was shown to all; `deleted_users` are those of all
-    instances;
-    `latest_ms` are the times of the last few events.
+    viewers, whoever owns them, `followers` the changes to anybody's, and `served` what a recorded log says was shown to
+    all; `deleted_users` are those of all instances; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
@@ -95,6 +95,7 @@ class Poll:
     graph: list[GraphChange] = field(default_factory=list)
     deleted_users: list[Id] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    followers: list[Follow | Profile] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     events: int = 0
@@ -143,6 +144,8 @@ def _take_other(
     elif isinstance(event, UserDeleted):
         poll.deleted_users.append(event.viewer)
     else:
+        if isinstance(event, Follow | Profile):
+            poll.followers.append(event)
         poll.graph += _owned_sides(event, raw, index, ownership)
 
 

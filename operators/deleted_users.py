@@ -6,6 +6,8 @@ import numpy as np
 
 from operators.keys import Keys, Mask
 from operators.posts.key_index import KeyIndex
+from schemas.events import GraphEvent
+from schemas.ids import key_of
 
 
 class DeletedUsers:
@@ -30,6 +32,10 @@ class DeletedUsers:
         self._index.insert_one(key, len(self._keys))
         self._keys.append(key)
         return True
+
+    def named_by(self, event: GraphEvent) -> bool:
+        """Return whether a deleted user makes a change of the graph, or is whom it is about."""
+        return key_of(event.viewer) in self or key_of(getattr(event, "author", 0)) in self
 
     def hold(self, keys: Keys) -> Mask:
         """Return which keys are those of deleted users, bool[n]."""

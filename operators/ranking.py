@@ -16,6 +16,7 @@ from models.phoenix import Phoenix
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting, attempt
 from operators.pipeline.scorers import best_first, score_alone
+from operators.pipeline.scorers.cold_start import eligible
 from operators.posts.names import Names
 from operators.slate import Ranked
 from operators.viewers.query import Query
@@ -24,6 +25,8 @@ from schemas.ids import STRING_KEY_BIT, Id
 # Posts that diversity may choose from: its pool of 150 and as many again for what is dropped after the model, in one
 # call of the tower.
 VECTORS_MAX: Final = 256
+# Of them so many that cold start may raise to where diversity looks, most of which are among the others anyhow.
+COLD_STARTS: Final = 16
 # How often finished work is looked for: a millisecond of latency at most, 0.02 of a core (measured).
 DRAIN_EVERY: Final = timedelta(milliseconds=1)
 
@@ -117,7 +120,12 @@ class Ranker:
         self, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
         """Return the unit vectors of the candidates that may be selected, float32[n, D], zeros for the others."""
-        likely = best_first(score_alone(query, table, probabilities), table)[:VECTORS_MAX]
+        order = best_first(score_alone(query, table, probabilities), table)
+        likely = order[:VECTORS_MAX]
+        if query.parameters.cold_start.enabled:
+            # Cold start may raise one that ranks low: the best it can choose from are among them.
+            small = order[eligible(query, table)[order]][:COLD_STARTS]
+            likely = np.concatenate([likely[: VECTORS_MAX - len(small)], small])
         vectors = np.zeros((len(table), self._phoenix.dimensions), np.float32)
         vectors[likely] = self._phoenix.embed_posts(
             table.rank_post[likely], table.rank_author[likely], table.rank_terms[likely]

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters, Visibility
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Selection, Serving, SlateDiversity
@@ -39,6 +40,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     weights: Weights = Weights()
     scoring: Scoring = Scoring()
     gate: Gate = Gate()
+    cold_start: ColdStart = ColdStart()
     fatigue: Fatigue = Fatigue()
     dpp: Dpp = Dpp()
     slate_diversity: SlateDiversity = SlateDiversity()

@@ -21,6 +21,7 @@ class CandidateTable:
     `rank_*` is what the ranker is asked about: for a repost the original post and its author (x-algorithm.md 1.3);
     `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far, and
     `rank_co_liked` [n, CO_LIKED] what co-likers say of it.
+    `author_followers` is -1 where nothing tells how many follow the author (operators/posts/author_followers.py).
     `unsafe` says that a safety label drops the post for everybody, `unsafe_oon` that one drops it from accounts not
     followed; `ancillary_*` say so of the post replied to, quoted or repeated. `muted` says that its text matches one of
     the viewer's muted keywords.
@@ -45,6 +46,7 @@ class CandidateTable:
     repost_author: Keys
     quote_author: Keys
     mutual_follow: Mask
+    author_followers: npt.NDArray[np.int32]
     rank_post: Keys
     rank_author: Keys
     rank_terms: npt.NDArray[np.uint16]

@@ -67,6 +67,7 @@ def hydrate(
         repost_author=rank_author * is_repost,
         quote_author=own.quote_of_author,
         mutual_follow=in_network & contains(relations.followed_by, own.author),
+        author_followers=posts.followers.of(own.author),
         rank_post=rank_post,
         rank_author=rank_author,
         rank_terms=rank_terms,

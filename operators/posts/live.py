@@ -11,6 +11,7 @@ import numpy as np
 
 from models.inputs import F32, U16
 from operators.keys import Keys
+from operators.posts.author_followers import AuthorFollowers
 from operators.posts.co_likers import CoLikers
 from operators.posts.columns import DELETED, Rows
 from operators.posts.counts import Counting, CountTable
@@ -53,6 +54,7 @@ class LivePosts:
         self.co_likers = co_likers
         self.thunder = Thunder(table)
         self.counts = CountTable()
+        self.followers = AuthorFollowers()
         self.counting = Counting(self.counts)
         self._forget_counts_at = SPARE_COUNTS
         self.index = index
@@ -132,7 +134,8 @@ class LivePosts:
     def memory_bytes(self) -> int:
         """Return the bytes of the posts without their vectors."""
         co_likers = 0 if self.co_likers is None else self.co_likers.memory_bytes()
-        return self.table.memory_bytes() + self.thunder.memory_bytes() + self.counts.memory_bytes() + co_likers
+        parts = (self.table, self.thunder, self.counts, self.followers)
+        return sum(part.memory_bytes() for part in parts) + co_likers
 
 
 def _at_once(work: Callable[[], None]) -> None:

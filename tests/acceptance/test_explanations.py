@@ -68,8 +68,9 @@ def test_contributions_offset_and_factors_reproduce_every_score(
             assert offset["value"] == (squeezed if weighted < 0 else weighted + 0.001)
             score = offset["value"]
             for factor in factors:
-                assert factor["operation"] == "times"
-                score *= factor["value"]
+                assert factor["operation"] == ("at_least" if factor["name"] == "author_cold_start" else "times")
+                at_least = factor["operation"] == "at_least"
+                score = max(score, factor["value"]) if at_least else score * factor["value"]
             assert score == item["score"]
             checked += 1
     assert checked > 100

@@ -20,11 +20,12 @@ def test_august_is_the_default() -> None:
     assert preset("august-2026").parameters == DEFAULTS
 
 
-def test_september_has_three_other_weights() -> None:
+def test_september_has_three_other_weights_and_draws_twice() -> None:
     assert differences(DEFAULTS, preset("september").parameters) == {
         "weights.video_open": (0.05, 0.07),
         "weights.vqv": (0.05, 0.0),
         "weights.dwell": (0.0, 0.05),
+        "cold_start.thompson_top": (5, 2),
     }
 
 
@@ -117,7 +118,12 @@ def test_numbers_that_are_none_are_refused(value: float) -> None:
 
 def test_a_switched_off_scorer_takes_no_step() -> None:
     plain = DEFAULTS.overridden(
-        {"dpp.enabled": False, "scoring.author_diversity": False, "scoring.out_of_network": False}
+        {
+            "dpp.enabled": False,
+            "cold_start.enabled": False,
+            "scoring.author_diversity": False,
+            "scoring.out_of_network": False,
+        }
     )
     rows = table(author=[1, 1], in_network=[False, False])
     found = score(query(parameters=plain), rows, np.ones((2, len(HEADS)), np.float32))

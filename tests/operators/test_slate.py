@@ -19,6 +19,7 @@ from operators.pipeline.selection import (
 )
 from operators.slate import Ranked, make_feed
 from operators.viewers.viewers import Viewers
+from schemas.actions import COUNTS
 from schemas.events import FeedRequest
 from schemas.feeds import Feed
 from tests.operators.pipeline.tables import NOW_MS, VIEWER, query, table
@@ -144,6 +145,8 @@ def test_explanations_add_up_to_the_score_exactly(count: int, seed: int) -> None
         is_repost=(rng.random(count) < 0.2).tolist(),
         video_ms=rng.integers(0, 30_000, count).tolist(),
         mutual_follow=(rng.random(count) < 0.3).tolist(),
+        author_followers=rng.integers(-1, 2000, count).tolist(),
+        rank_counts=rng.integers(0, 1500, (count, COUNTS)).tolist(),
     )
     feed = served(rows, (rng.random((count, len(HEADS))) ** 3).astype(np.float32), explain=True)
     weights, offset = DEFAULTS.weights, DEFAULTS.scoring.negative_offset
@@ -159,8 +162,8 @@ def test_explanations_add_up_to_the_score_exactly(count: int, seed: int) -> None
         assert float(squeezed(np.array([weighted]), weights, offset)[0]) == first.value
         score = first.value
         for step in others:
-            assert step.operation == "times"
-            score *= step.value
+            assert step.operation == ("at_least" if step.name == "author_cold_start" else "times")
+            score = max(score, step.value) if step.operation == "at_least" else score * step.value
         assert score == item.score
     ranks = [item.explanation.rank_before for item in feed.items if item.explanation]
     assert len(set(ranks)) == len(ranks)

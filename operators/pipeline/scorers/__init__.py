@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import row_by_row
+from operators.pipeline.scorers.cold_start import author_cold_start
 from operators.pipeline.scorers.diversity import author_diversity, dpp
 from operators.pipeline.scorers.gate import gated
 from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
@@ -26,6 +27,24 @@ from operators.viewers.query import Query
 __all__ = ["HEADS", "SCORERS", "ScoreTable", "Scored", "Scorer", "Scores", "best_first", "score", "score_alone"]
 
 OFFSET: Final = Scorer(negative_offset, "is", "1.3", reads=("scoring.negative_offset",))
+COLD_START: Final = Scorer(
+    author_cold_start,
+    "at_least",
+    "1.6",
+    compares_rows=True,
+    switch="cold_start.enabled",
+    reads=(
+        "cold_start.followers_max",
+        "cold_start.views_max",
+        "cold_start.rank_share",
+        "cold_start.slot",
+        "cold_start.age_s",
+        "cold_start.thompson",
+        "cold_start.thompson_top",
+        "cold_start.thompson_likes",
+        "cold_start.thompson_others",
+    ),
+)
 DIVERSITY: Final = Scorer(
     author_diversity,
     "times",
@@ -71,11 +90,11 @@ def _where_positive(scorer: Scorer) -> Scorer:
 
 # The scorers of each value model, in order (x-algorithm.md 1.5).
 SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
-    "weighted": (OFFSET, DIVERSITY, NETWORK, FATIGUE, DPP),
-    "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), _where_positive(FATIGUE), OFFSET, DPP),
-    "dwell_regret": (REGRET, DIVERSITY, NETWORK, FATIGUE, DPP),
-    "gated": (gated(REGRET, True), gated(OFFSET, False), DIVERSITY, NETWORK, FATIGUE, DPP),
-    "march_2023": (PLAIN, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "weighted": (OFFSET, COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), _where_positive(FATIGUE), OFFSET, COLD_START, DPP),
+    "dwell_regret": (REGRET, COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "gated": (gated(REGRET, True), gated(OFFSET, False), COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "march_2023": (PLAIN, COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
 }
 
 

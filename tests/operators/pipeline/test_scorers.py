@@ -190,7 +190,12 @@ def test_mpn_lowers_only_what_is_not_negative() -> None:
     told = score(query(parameters=mpn), table(author=[1, 1, 2], in_network=[True, False, False]), probabilities)
     expected = [0.4 + 0.001, 0.2 * 0.625 * 0.75 + 0.001, (367.22 - 2.34) / 410.54 * 0.001]
     assert told.score == pytest.approx(expected, rel=1e-6)
-    assert [step.name for step in told.steps] == ["author_diversity", "out_of_network", "negative_offset"]
+    assert [step.name for step in told.steps] == [
+        "author_diversity",
+        "out_of_network",
+        "negative_offset",
+        "author_cold_start",
+    ]
 
 
 def test_dwell_regret_by_hand() -> None:

@@ -1,0 +1,104 @@
+"""How many followers authors have, as far as events tell: what cold start asks of the authors of candidates."""
+
+from collections.abc import Iterable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from operators.keys import Keys
+from operators.posts.key_index import KeyIndex
+from operators.recent import RecentEvents, event_hashes
+from schemas.events import Follow, Profile
+from schemas.ids import key_of
+
+Followers = npt.NDArray[np.int32]
+
+UNKNOWN: Final = -1
+FIRST: Final = 1024
+# Accounts kept, a power of two: 12 bytes each and some 25 of the index, 37 MB in all. Of more the ones that came first
+# are unknown again, until their next profile.
+CAPACITY: Final = 2**20
+_FOLLOWERS_MAX: Final = np.iinfo(np.int32).max
+
+
+class AuthorFollowers:
+    """The followers of up to `capacity` accounts: the newest count that a profile told, and one for each later follow.
+
+    An account without a profile is unknown, whoever follows it: its first followers may be from before the log. A
+    profile that is older than the one known, and a follow from before it, change nothing; nor does an event that comes
+    again within a short time (`RecentEvents`).
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        if capacity & (capacity - 1):
+            raise ValueError(f"a ring of {capacity} accounts: the number must be a power of two")
+        room = min(FIRST, capacity)
+        self._mask = capacity - 1
+        self._index = KeyIndex(room)
+        self._end = 0
+        self._keys: Keys = np.zeros(room, np.uint64)
+        self._followers: Followers = np.zeros(room, np.int32)
+        self._at_ms: npt.NDArray[np.int64] = np.zeros(room, np.int64)
+        self._recent = RecentEvents(FIRST)
+
+    def __len__(self) -> int:
+        """Count the accounts that are known."""
+        return len(self._index)
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of columns and index."""
+        return self._index.memory_bytes() + self._keys.nbytes + self._followers.nbytes + self._at_ms.nbytes
+
+    def take(self, events: Iterable[Follow | Profile]) -> None:
+        """Take in profiles and follows in their order."""
+        for event in events:
+            if isinstance(event, Profile):
+                self._tell(key_of(event.viewer), event.followers, event.at)
+            else:
+                self._follow(event)
+
+    def of(self, authors: Keys) -> Followers:
+        """Return the followers of authors, int32[n], UNKNOWN where nothing tells."""
+        slots = self._index.find(authors)
+        return np.where(slots >= 0, self._followers[np.maximum(slots, 0)], np.int32(UNKNOWN))
+
+    def forget(self, author: int) -> None:
+        """Forget an account that was deleted."""
+        slot = self._index.find_one(author)
+        if slot >= 0:
+            self._index.remove(self._keys[slot : slot + 1])
+            self._keys[slot] = 0
+
+    def _tell(self, key: int, followers: int, at_ms: int) -> None:
+        slot = self._index.find_one(key)
+        if slot < 0:
+            slot = self._give(key)
+        elif at_ms < self._at_ms[slot]:
+            return
+        self._followers[slot], self._at_ms[slot] = min(followers, _FOLLOWERS_MAX), at_ms
+
+    def _follow(self, event: Follow) -> None:
+        slot = self._index.find_one(key_of(event.author))
+        if slot < 0 or event.at <= self._at_ms[slot]:
+            return
+        about = (key_of(event.viewer), int(self._keys[slot]), event.at, int(event.undo))
+        if self._recent.new(event_hashes(*(np.array([value], np.uint64) for value in about)))[0]:
+            changed = int(self._followers[slot]) + (-1 if event.undo else 1)
+            self._followers[slot] = min(max(changed, 0), _FOLLOWERS_MAX)
+
+    def _give(self, key: int) -> int:
+        """Return the slot of a new account: the next one of the ring, whose account is forgotten."""
+        slot = self._end & self._mask
+        while slot >= len(self._keys):
+            self._keys, self._followers, self._at_ms = (
+                np.concatenate([self._keys, np.zeros_like(self._keys)]),
+                np.concatenate([self._followers, np.zeros_like(self._followers)]),
+                np.concatenate([self._at_ms, np.zeros_like(self._at_ms)]),
+            )
+        if self._keys[slot]:
+            self._index.remove(self._keys[slot : slot + 1])
+        self._end += 1
+        self._index.insert_one(key, slot)
+        self._keys[slot] = key
+        return slot
