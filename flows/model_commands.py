@@ -10,8 +10,44 @@ from flows.options import Json, Log, ParameterFile, Set, checkpoint_path, parame
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms
 
 
-def train(
+def examples(
     log: Log,
+    out: Annotated[Path, typer.Argument(help="the folder to write")],
+    until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",
+    posts: Annotated[int, typer.Option(min=2, max=256, help="posts of a request at most")] = 32,
+    seed: Annotated[int, typer.Option(help="of sampled posts, where the log does not say what was shown")] = 0,
+    co_likers: Annotated[
+        bool, typer.Option("--co-likers", help="for models that read what co-likers say: ask them")
+    ] = False,
+    rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="examples a file at most")] = 4096,
+    hourly: Annotated[bool, typer.Option("--hourly", help="begin a new file with each hour")] = False,
+    file: ParameterFile = None,
+    assignments: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Write the training examples of a log as Parquet files in order of time, with a manifest of what they hold.
+
+    `run_flow.py train OUT` reads them in place of the log: the same losses, without following the log again.
+
+    Example: `run_flow.py examples out/demo/log.jsonl.zst out/demo/examples --hourly`
+    """
+    from flows.training_sources import ExamplesRun, write_examples
+
+    with refusals():
+        until_ms = time_ms(until) if until else None
+        parameters = parameters_from(file, assignments)
+        run = ExamplesRun(log, out, parameters, until_ms, seed, posts, co_likers, rows, hourly)
+        with bar(f"reading {log.name}", as_json) as reading:
+            made = write_examples(run, reading)
+    if as_json:
+        print_json(made)
+        return
+    spans = [{"file": part.name, "examples": part.examples, "bytes": part.bytes} for part in made.parts]
+    console.print(rows_table(f"{made.examples:,} examples in {out}", spans))
+
+
+def train(
+    log: Annotated[Path, typer.Argument(help="a log, or a folder of examples that `examples` wrote")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the checkpoint to write")] = Path("out/model.phoenix"),
     preset: Annotated[
         str, typer.Option(help="the model's size: demo, ids (for logs without text) or standard")
@@ -31,7 +67,7 @@ def train(
     assignments: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Train Phoenix, ranker and retrieval, on what a log says was served and what came of it.
+    """Train Phoenix, ranker and retrieval, on what a log (or a folder of examples) says was served and what came of it.
 
     Losses are drawn beside the checkpoint (`.svg`). The run's state is kept there too: after Ctrl-C (status 130) or
     SIGTERM (143), the same command with `--resume` goes on as if nothing had happened.
@@ -91,7 +127,7 @@ def evaluate(
     Example: `run_flow.py evaluate out/demo/log.jsonl.zst --feeds out/demo/feeds --checkpoint demo --after 2026-01-07`
     """
     from flows.evaluate import feed_quality
-    from flows.train import ranking_quality
+    from flows.ranking_quality import ranking_quality
     from flows.world_quality import world_quality
     from infra.world import truth_path
 
@@ -122,5 +158,6 @@ def evaluate(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command()(examples)
     app.command()(train)
     app.command()(evaluate)

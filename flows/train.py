@@ -1,10 +1,10 @@
-"""Train Phoenix from a log, and measure a model on what a log says was served."""
+"""Train Phoenix from a log or a folder of examples."""
 
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -12,29 +12,21 @@ import msgspec
 from msgspec import Struct
 
 from flows.curves import curves_svg, sparkline
-from flows.intake import Intake
-from flows.training_batches import OrderedLog, Seen, Spool, noted, spooled
-from flows.training_examples import Example, batches, examples
-from infra.logs.reader import LogReader
+from flows.example_files import is_folder_of_examples
+from flows.training_batches import Seen, Spool, noted, spooled
+from flows.training_examples import batches
+from flows.training_sources import POSTS_MAX, Told, before, changed_parameters, followed, stored
 from models.checkpoints import Origin, write_whole
 from models.collisions import SHARED_MAX, Collisions
 from models.config import PRESETS, PhoenixConfig
-from models.evaluation import Evaluation
-from models.evaluation import evaluate as evaluate_model
 from models.inputs import ExampleBatch
-from models.phoenix import Phoenix
 from models.recipe import TrainingConfig
 from models.run_files import load_run, save_run
 from models.training import Trainer, TrainingReport
-from operators.decode import Ownership
-from operators.parameters import DEFAULTS, ParameterRefused, Parameters
-from operators.state import MemoryState, live_posts
+from operators.parameters import ParameterRefused, Parameters
 
 EXAMPLES_A_STEP: Final = 64
-POSTS_MAX: Final = 32  # posts of a request: what a screen or two shows
 SAVE_EVERY_S: Final = 300.0  # what a power cut may cost
-
-Told = Callable[[float, float], None]
 
 
 class TrainingSummary(Struct):
@@ -56,7 +48,7 @@ class TrainingSummary(Struct):
 
 
 class TrainingRun(Struct, frozen=True):
-    """What to train on, and how. Served feeds from `until_ms` on are left out.
+    """What to train on, a log or a folder of examples, and how. Served feeds from `until_ms` on are left out.
 
     A step takes `examples_a_step` requests of at most `posts_max` posts each; a log of short feeds wants more of the
     one and fewer of the other. With `decay` the learning rates fall along a cosine to nothing at the last step. The
@@ -90,19 +82,13 @@ class TrainingRun(Struct, frozen=True):
     @property
     def command(self) -> str:
         """The command line that does the same, parameters other than the defaults included."""
-        changed = [
-            f"--set {section}.{field}={value}"
-            for section, fields in msgspec.to_builtins(self.parameters).items()
-            for field, value in fields.items()
-            if value != msgspec.to_builtins(DEFAULTS)[section][field]
-        ]
         until = [] if self.until_ms is None else [f"--until {self.until_ms}"]
         parts = [
             f"run_flow.py train {self.log.name} --preset {self.preset} --epochs {self.epochs} --seed {self.seed}",
             f"--step {self.examples_a_step} --posts {self.posts_max}",
             *until,
             *self._settings(),
-            *changed,
+            *changed_parameters(self.parameters),
         ]
         return " ".join(parts)
 
@@ -285,63 +271,8 @@ def _notes(seen: Seen, end: TrainingReport) -> list[str]:
 
 
 def _batches(run: TrainingRun, config: PhoenixConfig, reading: Told) -> Iterator[ExampleBatch]:
-    made = examples(OrderedLog(run.log), _intake(run.parameters, config), run.posts_max, run.seed, reading)
-    return batches(_before(made, run.until_ms), run.examples_a_step, config.history_max, run.posts_max)
-
-
-def _intake(parameters: Parameters, config: PhoenixConfig) -> Intake:
-    posts = live_posts(parameters, co_likers=config.co_likers)
-    return Intake(MemoryState(parameters, posts), parameters, Ownership())
-
-
-def _before(made: Iterator[Example], until_ms: int | None) -> Iterator[Example]:
-    for example in made:
-        if until_ms is not None and example.context.at_ms >= until_ms:
-            return
-        yield example
-
-
-class ActionQuality(Struct):
-    """How well one action is told apart (AUC over all rows, and within viewers) and how well it is calibrated."""
-
-    action: str
-    rows: int
-    happened: int
-    auc: float | None
-    viewer_auc: float | None
-    log_loss: float
-    predicted: float
-    observed: float
-
-
-class RankingQuality(Struct):
-    """A model on what was really served; dwell times in seconds."""
-
-    model: str
-    rows: int
-    table: list[ActionQuality]
-    dwell_mean_error_s: float
-    dwell_predicted_s: float
-    dwell_observed_s: float
-
-
-def ranking_quality(
-    log: Path, checkpoint: Path, parameters: Parameters, after_ms: int, progress: Told
-) -> RankingQuality:
-    """Rank what a log says was served from `after_ms` on, and compare with what came of it.
-
-    Raises LogRefused, CheckpointRefused, and ParameterRefused where nothing was served by then.
-    """
-    phoenix = Phoenix.load(checkpoint)
-    made = examples(LogReader(log), _intake(parameters, phoenix.config), POSTS_MAX, progress=progress)
-    late = (example for example in made if example.context.at_ms >= after_ms)
-    padded = batches(late, EXAMPLES_A_STEP, phoenix.config.history_max, POSTS_MAX, rest=True)
-    first = list(islice(padded, 1))
-    if not first:
-        raise ParameterRefused(f"{log} says of nothing that it was served after that time")
-    found: Evaluation = evaluate_model(phoenix, chain(first, padded))
-    names = ActionQuality.__struct_fields__
-    table = [ActionQuality(*(getattr(one, name) for name in names)) for one in found.actions if one.happened]
-    return RankingQuality(
-        phoenix.version, found.rows, table, found.dwell_mean_error_s, found.dwell_predicted_s, found.dwell_observed_s
-    )
+    if is_folder_of_examples(run.log):
+        made = stored(run.log, run.posts_max, config.co_likers, run.parameters, reading)
+    else:
+        made = followed(run.log, run.parameters, config.co_likers, run.posts_max, run.seed, reading)
+    return batches(before(made, run.until_ms), run.examples_a_step, config.history_max, run.posts_max)

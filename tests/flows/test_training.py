@@ -5,7 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from flows.train import EXAMPLES_A_STEP, TrainingRun, ranking_quality, train
+from flows.ranking_quality import ranking_quality
+from flows.train import EXAMPLES_A_STEP, TrainingRun, train
 from infra.world import PRESETS as WORLDS
 from infra.world import simulate
 from models.config import PRESETS, PhoenixConfig
