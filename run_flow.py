@@ -157,7 +157,7 @@ add_to(app)
 @app.command()
 def bench(
     only: Annotated[
-        list[str] | None, typer.Argument(help="some of: ranker, thunder, index, pipeline, ingest, memory, stores")
+        list[str] | None, typer.Argument(help="some of: ranker, thunder, index, pipeline, dpp, ingest, memory, stores")
     ] = None,
     quick: Annotated[bool, typer.Option(help="smaller sets, about a minute")] = False,
     as_json: Json = False,

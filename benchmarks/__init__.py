@@ -15,5 +15,6 @@ def _run(module: str, quick: bool) -> Rows:
 
 # By name; a suite takes `quick` and returns the rows of its table.
 SUITES: Final[dict[str, Callable[[bool], Rows]]] = {
-    name: partial(_run, name) for name in ("ranker", "thunder", "index", "pipeline", "ingest", "memory", "stores")
+    name: partial(_run, name)
+    for name in ("ranker", "thunder", "index", "pipeline", "dpp", "ingest", "memory", "stores")
 }

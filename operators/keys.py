@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Sequence
-from typing import cast
+from typing import Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,10 @@ from schemas.ids import GOLDEN_64, Id, key_of
 
 Keys = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
+
+_GOLDEN: Final = np.uint64(GOLDEN_64)
+# Fewer keys are looked for one by one: to make a screen costs more.
+SCREENED_MIN: Final = 256
 
 NO_KEYS: Keys = np.empty(0, np.uint64)
 NO_KEYS.flags.writeable = False
@@ -55,6 +59,46 @@ def contains(sorted_keys: Keys, keys: Keys) -> Mask:
     """Return which of `keys` are in a sorted set, bool[len(keys)]."""
     if not len(sorted_keys):
         return np.zeros(len(keys), np.bool_)
+    if len(keys) < SCREENED_MIN:
+        return _search(sorted_keys, keys)
+    # Most keys that are asked about are not in the set. A screen of one bit a hash, 8 to 16 times as wide as the set,
+    # tells so in a tenth of the time of a search.
+    shift = np.uint64(64 - max(len(sorted_keys) * 8, 1 << 10).bit_length())
+    screen = np.zeros(1 << int(64 - shift), np.bool_)
+    screen[sorted_keys * _GOLDEN >> shift] = True
+    found = screen.take((keys * _GOLDEN >> shift).view(np.int64))
+    maybe = np.flatnonzero(found)
+    found[maybe] = _search(sorted_keys, keys[maybe])
+    return found
+
+
+def first_of_each(keys: Keys) -> Mask:
+    """Return which keys have not come before, bool[n].
+
+    Each is put in the place that its hash names, from the last to the first, so that the first stays there; a third of
+    the time of a sort. The few that find another key in their place are sorted.
+    """
+    if len(keys) < SCREENED_MIN:
+        return _first_by_sorting(keys)
+    shift = np.uint64(64 - (len(keys) * 16).bit_length())
+    places = (keys * _GOLDEN >> shift).view(np.int64)
+    numbers = np.arange(len(keys), dtype=np.int32)
+    first = np.empty(1 << int(64 - shift), np.int32)
+    first[places[::-1]] = numbers[::-1]
+    at = first.take(places)
+    found: Mask = at == numbers
+    others = np.flatnonzero(keys.take(at) != keys)
+    found[others] = _first_by_sorting(keys[others])
+    return found
+
+
+def _first_by_sorting(keys: Keys) -> Mask:
+    first = np.zeros(len(keys), np.bool_)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first
+
+
+def _search(sorted_keys: Keys, keys: Keys) -> Mask:
     at = np.searchsorted(sorted_keys, keys)
     at[at == len(sorted_keys)] = 0
     return np.asarray(sorted_keys[at] == keys)

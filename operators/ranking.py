@@ -17,6 +17,7 @@ from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting, attempt
 from operators.pipeline.scorers import best_first, score_alone
 from operators.pipeline.scorers.cold_start import eligible
+from operators.pipeline.scorers.steps import LikelyVectors
 from operators.posts.names import Names
 from operators.slate import Ranked
 from operators.viewers.query import Query
@@ -116,21 +117,18 @@ class Ranker:
         accounting.timed("rank", time.perf_counter() - start_s)
         return Ranked(query, ranked, probabilities, accounting, names, self._phoenix.version, vectors)
 
-    def _vectors(
-        self, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]
-    ) -> npt.NDArray[np.float32]:
-        """Return the unit vectors of the candidates that may be selected, float32[n, D], zeros for the others."""
-        order = best_first(score_alone(query, table, probabilities), table)
-        likely = order[:VECTORS_MAX]
+    def _vectors(self, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> LikelyVectors:
+        """Return the unit vectors of the candidates that may be selected, zeros for the others."""
+        alone = score_alone(query, table, probabilities)
+        likely = best_first(alone, table, VECTORS_MAX)
         if query.parameters.cold_start.enabled:
             # Cold start may raise one that ranks low: the best it can choose from are among them.
-            small = order[eligible(query, table)[order]][:COLD_STARTS]
+            small = best_first(alone, table, COLD_STARTS, np.flatnonzero(eligible(query, table)))
             likely = np.concatenate([likely[: VECTORS_MAX - len(small)], small])
-        vectors = np.zeros((len(table), self._phoenix.dimensions), np.float32)
-        vectors[likely] = self._phoenix.embed_posts(
+        vectors = self._phoenix.embed_posts(
             table.rank_post[likely], table.rank_author[likely], table.rank_terms[likely]
         )
-        return vectors
+        return LikelyVectors.of(len(table), likely, vectors)
 
 
 class RankLogic(StatefulBatchLogic[Any, Ranked, None]):

@@ -11,6 +11,7 @@ from operators.pipeline.explanation import explain, why
 from operators.pipeline.filters import AT_THE_SLATE
 from operators.pipeline.runner import Accounting, attempt, run_filters
 from operators.pipeline.scorers import ScoreTable, best_first, score
+from operators.pipeline.scorers.steps import Vectors
 from operators.pipeline.selection import POST_SELECTION
 from operators.posts.names import Names
 from operators.viewers.query import Query
@@ -32,7 +33,7 @@ class Ranked:
     accounting: Accounting
     names: Names
     model: str
-    vectors: npt.NDArray[np.float32] | None = None
+    vectors: Vectors | None = None
 
 
 def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
@@ -46,8 +47,11 @@ def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
     if probabilities is not None:
         scores = attempt(query, "scorers", partial(score, query, table, probabilities, vectors), None)
     # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
-    order = np.argsort(-table.created_ms, kind="stable") if scores is None else best_first(scores.score, table)
-    chosen = _select(query, table, scores, order, accounting)
+    if scores is None:
+        best = np.argsort(-table.created_ms, kind="stable")[: query.selected_max]
+    else:
+        best = best_first(scores.score, table, query.selected_max)
+    chosen = _select(query, table, scores, best, accounting)
     feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
     viewers.remember_served(query.request, table.post[chosen])
@@ -68,22 +72,23 @@ def _select(
     query: Query,
     table: CandidateTable,
     scores: ScoreTable | None,
-    order: npt.NDArray[np.intp],
+    chosen: npt.NDArray[np.intp],
     accounting: Accounting,
 ) -> npt.NDArray[np.intp]:
-    """Return the rows of the feed: the best `top_k`, what the last filters keep of them, cut to the asked length."""
-    size, chosen = query.feed_size, order[: query.selected_max]
-    accounting.count("top_k", len(order), len(chosen))
+    """Return the rows of the feed: of the best `top_k` what the last filters keep, cut to the asked length."""
+    size, view = query.feed_size, table.take(chosen)
+    accounting.count("top_k", len(table), len(chosen))
     for last in POST_SELECTION:
         if not last.enable(query):
             continue
-        view = table.take(chosen)
         values = np.zeros(len(chosen)) if scores is None else scores.score[chosen]
         everything = np.arange(len(chosen))
         keep = attempt(query, f"filter.{last.name}", partial(last.keeps, query, view, values), everything)
-        accounting.drop(last.name, last.rule, np.delete(view.post, keep))
+        if accounting.explain:
+            accounting.drop(last.name, last.rule, np.delete(view.post, keep))
         accounting.count(last.name, len(chosen), len(keep))
-        chosen = chosen[keep]
+        if not np.array_equal(keep, everything):
+            chosen, view = chosen[keep], view.take(keep)
     accounting.count("truncate", len(chosen), len(chosen[:size]))
     return chosen[:size]
 

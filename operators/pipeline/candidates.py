@@ -1,6 +1,6 @@
 """The candidates of one request: a table of columns, not a list of objects."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -65,9 +65,13 @@ class CandidateTable:
 
     def take(self, chosen: Mask | npt.NDArray[np.intp] | slice) -> "CandidateTable":
         """Return the chosen rows, in their order or in that of the index."""
-        if isinstance(chosen, np.ndarray) and chosen.dtype == np.bool_ and chosen.all():
-            return self
-        return CandidateTable(*(getattr(self, one.name)[chosen] for one in fields(self)))
+        if isinstance(chosen, slice):
+            return CandidateTable(*(getattr(self, name)[chosen] for name in _COLUMNS))
+        if chosen.dtype == np.bool_:
+            if chosen.all():
+                return self
+            chosen = np.flatnonzero(chosen)
+        return CandidateTable(*(getattr(self, name).take(chosen, axis=0) for name in _COLUMNS))
 
     def rank_columns(self) -> Candidates:
         """Return the table as the ranker takes it."""
@@ -86,3 +90,6 @@ class CandidateTable:
     def original(self) -> Keys:
         """The post itself, or for a repost the post it repeats."""
         return np.where(self.is_repost, self.repost_of, self.post)
+
+
+_COLUMNS: Final = tuple(CandidateTable.__dataclass_fields__)

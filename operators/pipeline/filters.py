@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from models.content import content_terms
 from models.inputs import TERMS
-from operators.keys import Keys, Mask, contains, keys_of
+from operators.keys import Keys, Mask, contains, first_of_each, keys_of
 from operators.pipeline.candidates import SIMCLUSTERS, CandidateTable
 from operators.viewers.query import Query
 from schemas.actions import COUNT_NAMES
@@ -28,7 +28,7 @@ FAV_HOLDOUT_MAX: Final = 15
 
 def drop_duplicates(_query: Query, table: CandidateTable) -> Mask:
     """Drop a post that an earlier source brought already."""
-    return _first_of_each(table.post)
+    return first_of_each(table.post)
 
 
 def core_data_hydration(_query: Query, table: CandidateTable) -> Mask:
@@ -62,7 +62,7 @@ def oon_nsfw_simclusters(_query: Query, table: CandidateTable) -> Mask:
 
 def retweet_deduplication(query: Query, table: CandidateTable) -> Mask:
     """Drop a post or repost whose original came earlier in any form; the first wins, either way round."""
-    first = _first_of_each(table.original)
+    first = first_of_each(table.original)
     return first | ~table.is_repost if query.parameters.filters.originals_pass else first
 
 
@@ -177,16 +177,12 @@ def _is_new(query: Query) -> bool:
     return created_ms is not None and query.at_ms - created_ms < query.parameters.filters.new_user_age_s * 1000
 
 
-def _first_of_each(keys: Keys) -> Mask:
-    keep = np.zeros(len(keys), np.bool_)
-    keep[np.unique(keys, return_index=True)[1]] = True
-    return keep
-
-
 def _any_related(known: Keys, table: CandidateTable) -> Mask:
     found = contains(known, table.post)
-    found |= contains(known, table.repost_of) & table.is_repost
-    return found | (contains(known, table.reply_to) & table.is_reply)
+    for related, marked in ((table.repost_of, table.is_repost), (table.reply_to, table.is_reply)):
+        rows = np.flatnonzero(marked)
+        found[rows] |= contains(known, related[rows])
+    return found
 
 
 def _always(_query: Query) -> bool:

@@ -9,7 +9,7 @@ from models.inputs import U32, untouched
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import CandidateTable
 from operators.posts.co_likers import Circle
-from operators.posts.columns import DELETED, QUOTE, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
+from operators.posts.columns import QUOTE, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
 from operators.posts.live import LivePosts
 from operators.posts.records import Posts
 from operators.viewers.query import Query
@@ -42,9 +42,7 @@ def hydrate(
     drops = _drops(table.label_sets, visibility.drop_labels)
     drops_oon = _drops(table.label_sets, visibility.drop_labels_oon)
     quoted = _rows_of(own.quote_of, own.flags & QUOTE != 0, posts)
-    referred = table.gather(np.stack([parents, reposted, quoted]).ravel())
-    # A tombstone says nothing: what is shown of it is that it was there.
-    referred_labels = np.where(referred.flags & DELETED == 0, referred.labels, 0).reshape(3, -1)
+    referred_labels = table.shown_labels(np.concatenate([parents, reposted, quoted])).reshape(3, -1)
     in_network = contains(relations.followed, own.author)
     rank_post = np.where(is_repost, own.repost_of, own.key)
     return CandidateTable(
@@ -122,4 +120,7 @@ def _muted(query: Query, posts: LivePosts, rows: Rows, reposted: Rows) -> Mask:
     phrases = list(query.relations.keywords.values())
     if not phrases:
         return np.zeros(len(rows), np.bool_)
-    return posts.table.contains_phrase(rows, phrases) | posts.table.contains_phrase(reposted, phrases)
+    muted = posts.table.contains_phrase(rows, phrases)
+    known = np.flatnonzero(reposted >= 0)
+    muted[known] |= posts.table.contains_phrase(reposted[known], phrases)
+    return muted

@@ -76,7 +76,7 @@ def row_by_row(
     `work` is given row numbers, of `posts`; the query remembers on which of them it failed, for their explanations. A
     component that compares rows fails as a whole (x-algorithm.md 1.1).
     """
-    out, waiting = default.copy(), [np.arange(len(default))]
+    out, waiting = default, [np.arange(len(default))]
     failed = False
     while waiting:
         rows = waiting.pop()
@@ -84,6 +84,9 @@ def row_by_row(
             values = work(rows)
             if values.shape != rows.shape:
                 raise ValueError(f"{component} returned shape {values.shape} for {len(rows)} candidates")
+            if len(rows) == len(out) and values.dtype == out.dtype:
+                return values  # all at once, as almost always
+            out = out.copy() if out is default else out
             out[rows] = values
         except Exception:  # a component may fail in any way; the feed still goes out
             if not failed:
@@ -116,10 +119,11 @@ def run_filters(
             alive = np.ones(len(table), np.bool_)
         work, everything = partial(_mask, one, query, table), np.ones_like(alive)
         keep = row_by_row(query, f"filter.{one.name}", work, everything, table.post, one.compares_rows)
-        before = int(alive.sum())
-        accounting.drop(one.name, one.rule, table.post[alive & ~keep])
+        before = int(np.count_nonzero(alive))
+        if accounting.explain:
+            accounting.drop(one.name, one.rule, table.post[alive & ~keep])
         alive &= keep
-        accounting.count(one.name, before, int(alive.sum()))
+        accounting.count(one.name, before, int(np.count_nonzero(alive)))
     kept = np.zeros(given, np.bool_)
     kept[survivors[alive]] = True
     return table.take(alive), kept

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.inputs import CO_LIKED, IDLE_UNKNOWN_S, U32, untouched
-from operators.keys import Keys, keys_of
+from operators.keys import Keys, contains, keys_of
 from operators.posts.key_index import KeyIndex
 from operators.viewers.sequences import Actions
 from schemas.actions import ACTION_INDEX, Action
@@ -271,8 +271,8 @@ class CoLikers:
         known = np.flatnonzero(slots != NONE)
         slots = slots[known]
         if len(circle.posts):
-            at = np.minimum(np.searchsorted(circle.posts, slots), len(circle.posts) - 1)
-            out[known, 0] = np.where(circle.posts[at] == slots, circle.affinity[at], 0)
+            held = np.flatnonzero(contains(circle.posts.view(np.uint64), slots.view(np.uint64)))
+            out[known[held], 0] = circle.affinity[np.searchsorted(circle.posts, slots[held])]
         since_ms = np.maximum(at_ms - self._rated_ms[slots], 0)
         for column, (rate, half_life_ms) in enumerate(zip(self._rates, HALF_LIVES_MS, strict=True), 1):
             out[known, column] = RATE_UNITS * rate[slots] * _faded(since_ms, half_life_ms)

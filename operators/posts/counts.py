@@ -11,7 +11,7 @@ from operators.keys import Keys, keys_of
 from operators.posts.key_index import KeyIndex
 from operators.recent import RecentEvents, event_hashes
 from operators.viewers.sequences import Actions
-from schemas.actions import ACTION_INDEX, ACTIONS, COUNTED, Action
+from schemas.actions import ACTION_INDEX, ACTIONS, COUNTED, COUNTS, Action
 from schemas.events import Served
 from schemas.feeds import PostCounts
 from schemas.ids import key_of
@@ -125,13 +125,26 @@ class CountTable:
 
     def kinds(self, keys: Keys) -> U32:
         """Return the counts of posts by `schemas.actions.COUNT_NAMES`, uint32[n, COUNTS]; 0 where nothing is known."""
-        return kinds_of(self.columns(keys))
+        kinds: U32 = np.zeros((len(keys), COUNTS), np.uint32)
+        slots = self._index.find(keys)
+        known = np.flatnonzero(slots >= 0)
+        kinds[known] = kinds_of(self._rows(slots[known]))
+        return kinds
 
     def columns(self, keys: Keys) -> U32:
         """Return the counts of posts, uint32[n, COLUMNS]; 0 where nothing is known."""
         slots = self._index.find(keys)
-        counts = self._read(np.maximum(slots, 0)[:, None] * COLUMNS + np.arange(COLUMNS))
+        counts = self._rows(np.maximum(slots, 0))
         counts[slots < 0] = 0
+        return counts
+
+    def _rows(self, slots: Places) -> U32:
+        """Return the counts of slots, uint32[n, COLUMNS]."""
+        counts = self._counts.take(slots, axis=0).astype(np.uint32)
+        if self._large:
+            rows, columns = np.nonzero(counts == LARGE)
+            places = slots[rows] * COLUMNS + columns
+            counts[rows, columns] = [self._large[place] for place in places.tolist()]
         return counts
 
     def of(self, key: int) -> dict[Action, int]:

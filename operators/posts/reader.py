@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.keys import Keys, Mask
 from operators.posts.columns import CAPACITY_MIN, DELETED, REPOST, Authors, Columns, Rows, Terms, Words
@@ -110,6 +111,17 @@ class PostReader:
         authors[unknown] = 0
         terms[unknown] = 0
         return authors, terms
+
+    def shown_labels(self, rows: Rows) -> npt.NDArray[np.uint16]:
+        """Return the numbers of the label sets of rows, uint16[n], 0 for none: a tombstone says nothing of what it was.
+
+        Of rows that are not there none either.
+        """
+        labels = np.zeros(len(rows), np.uint16)
+        there = np.flatnonzero(self.holds(rows))
+        slots = rows[there] & self.mask
+        labels[there] = np.where(self.columns.flags.take(slots) & DELETED == 0, self.columns.labels.take(slots), 0)
+        return labels
 
     def labels_of(self, handle: int) -> tuple[str, ...]:
         """Return the labels that a number in the column `labels` stands for, sorted."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.deleted_users import DeletedUsers
-from operators.keys import Keys, no_keys
+from operators.keys import Keys, contains, no_keys
 from operators.text import token_hashes
 from operators.viewers.relations import NO_RELATIONS, Relations
 from operators.viewers.sequences import Groups
@@ -39,7 +39,7 @@ class Facts:
 
         To add the same twice changes nothing: after a restart a feed may be read again.
         """
-        new = posts[~np.isin(posts, self.served[self.served_ms == at_ms])]
+        new = posts[~contains(np.sort(self.served[self.served_ms == at_ms]), posts)]
         times, served = (
             np.concatenate([self.served_ms, np.full(len(new), at_ms, np.int64)]),
             np.concatenate([self.served, new]),

@@ -13,11 +13,11 @@ from operators.pipeline.scorers.cold_start import author_cold_start
 from operators.pipeline.scorers.diversity import author_diversity, dpp
 from operators.pipeline.scorers.gate import gated
 from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
-from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, best_first
+from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, Vectors, best_first
 from operators.pipeline.scorers.value import (
     HEADS,
+    contributions_of,
     dwell_regret,
-    head_weights,
     negative_offset,
     plain_offset,
     weighted_sum,
@@ -121,14 +121,14 @@ def score(
     query: Query,
     table: CandidateTable,
     probabilities: npt.NDArray[np.float32],
-    vectors: npt.NDArray[np.float32] | None = None,
+    vectors: Vectors | None = None,
 ) -> ScoreTable:
     """Return the scores of n candidates from their outputs, float32[n, 19] in the order of the actions.
 
     `vectors` float32[n, D] are the unit vectors of those that diversity looks at, zeros for the others. A scorer that
     fails leaves scores as they were, and the feed says so.
     """
-    contributions = head_weights(query, table) * probabilities.T.astype(np.float64)
+    contributions = contributions_of(query, table, probabilities)
     weighted = weighted_sum(contributions)
     scored, steps = Scored(probabilities, contributions, weighted, weighted, vectors), []
     for scorer in SCORERS[query.parameters.scoring.value_model]:
@@ -145,7 +145,7 @@ def score(
 
 def score_alone(query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> Scores:
     """Return the weighted sums of candidates times what depends on a candidate alone: near to the final order."""
-    weighted = weighted_sum(head_weights(query, table) * probabilities.T.astype(np.float64))
+    weighted = weighted_sum(contributions_of(query, table, probabilities))
     nothing = Scored(probabilities, np.zeros((0, len(table))), weighted, weighted)
     return weighted * np.where(weighted > 0, out_of_network(query, table, nothing), 1.0)
 

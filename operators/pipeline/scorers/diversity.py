@@ -1,5 +1,6 @@
 """Diversity: fewer posts of one author, and a selection of posts that are unlike each other."""
 
+import math
 from typing import Final
 
 import numpy as np
@@ -29,11 +30,11 @@ def dpp(query: Query, table: CandidateTable, scored: Scored) -> Scores:
     A determinantal point process, greedily: what is kept keeps its score, so the order inside stays by score.
     """
     parameters, count = query.parameters.dpp, query.selected_max
-    pool = best_first(scored.score, table)[: max(parameters.pool, count)]
+    pool = best_first(scored.score, table, max(parameters.pool, count))
     keep = np.zeros(len(table))
     if scored.vectors is None:
         raise LookupError("no vectors of posts were made")
-    chosen = diverse(scored.score[pool], scored.vectors[pool], parameters.theta, count)
+    chosen = diverse(scored.score[pool], np.asarray(scored.vectors[pool]), parameters.theta, count)
     keep[pool[chosen]] = 1.0
     return keep
 
@@ -55,14 +56,15 @@ def diverse(scores: Scores, vectors: npt.NDArray[np.float32], theta: float, coun
     chosen: list[int] = []
     # Row k holds what post k of the choice takes of everybody's variance (incremental Cholesky).
     taken = np.zeros((min(count, len(scores)), len(scores)))
-    while len(chosen) < len(taken):
-        best = int(np.argmax(variance))
-        if variance[best] <= VARIANCE_MIN:
+    for step in range(len(taken)):
+        best = int(variance.argmax())
+        left = float(variance[best])
+        if left <= VARIANCE_MIN:
             break
-        step = len(chosen)
-        row = (kernel[best] - taken[:step, best] @ taken[:step]) / np.sqrt(variance[best])
-        taken[step] = row
+        before, row = taken[:step], taken[step]
+        np.subtract(kernel[best], before[:, best] @ before, out=row)
+        row /= math.sqrt(left)
         variance -= row * row
-        variance[best] = -np.inf
+        variance[best] = -math.inf
         chosen.append(best)
     return np.array(chosen, np.intp)

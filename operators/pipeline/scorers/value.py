@@ -7,6 +7,7 @@ explanation shows adds up to the score to the last bit.
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from operators.parameters import CONTINUOUS_WEIGHTS, Weights
 from operators.pipeline.candidates import CandidateTable
@@ -43,11 +44,18 @@ def head_weights(query: Query, table: CandidateTable) -> Scores:
     return weights
 
 
+def contributions_of(query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> Scores:
+    """Return weight times output of each head for each candidate, [heads, n], from outputs float32[n, heads]."""
+    contributions = head_weights(query, table)
+    contributions *= probabilities.T
+    return contributions
+
+
 def weighted_sum(contributions: Scores) -> Scores:
     """Return the sum of each candidate's contributions, head by head, float64[n]."""
     total = np.zeros(contributions.shape[1])
     for contribution in contributions:
-        total = total + contribution
+        total += contribution
     return total
 
 
