@@ -13,7 +13,7 @@ from operators.parameters import DEFAULTS, Weights
 from operators.pipeline import scorers
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.scorers import HEADS, Scores, best_first, diversity, network, score
-from operators.pipeline.scorers.steps import Scored
+from operators.pipeline.scorers.steps import LikelyVectors, Scored
 from operators.pipeline.scorers.value import head_weights, squeezed, weighted_sum
 from operators.viewers.query import Query
 from operators.viewers.relations import Relations
@@ -136,6 +136,30 @@ def test_a_sum_does_not_depend_on_the_other_candidates(count: int, seed: int) ->
 def test_ties_are_broken_by_age_then_key() -> None:
     rows = table(post=[5, 9, 7], created_ms=[NOW_MS - 5, NOW_MS - 9, NOW_MS - 5])
     assert best_first(np.array([1.0, 1.0, 1.0]), rows).tolist() == [2, 0, 1]
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 400), st.integers(1, 60), st.integers(1, 500), st.integers(0, 2**32 - 1))
+def test_the_best_few_are_the_first_of_all_in_order(count: int, values: int, few: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = table(post=rng.permutation(count).tolist(), created_ms=rng.integers(0, 5, count).tolist())
+    scores = rng.integers(0, values, count).astype(float)
+    order = sorted(range(count), key=lambda row: (-scores[row], -rows.created_ms[row], -int(rows.post[row])))
+    assert best_first(scores, rows).tolist() == order
+    assert best_first(scores, rows, few).tolist() == order[:few]
+    some = np.flatnonzero(rng.random(count) < 0.5)
+    assert best_first(scores, rows, few, some).tolist() == [row for row in order if row in some][:few]
+
+
+def test_vectors_of_the_likely_best_are_those_of_all_without_the_rest() -> None:
+    made = np.array([[1, 0], [0, 1]], np.float32)
+    few = LikelyVectors.of(5, np.array([3, 1]), made)
+    everything = np.array([[0, 0], [0, 1], [0, 0], [1, 0], [0, 0]], np.float32)
+    assert np.asarray(few).tolist() == everything.tolist()
+    assert np.asarray(few[np.array([1, 4, 3])]).tolist() == everything[[1, 4, 3]].tolist()
+    mask = np.array([False, True, True, False, True])
+    assert len(few[mask]) == 3
+    assert np.asarray(few[mask][np.array([0])]).tolist() == [[0, 1]]
 
 
 def test_the_published_example_of_the_dpp() -> None:
