@@ -23,9 +23,11 @@ from flows.options import (
     Out,
     ParameterFile,
     Set,
+    VisibilityFile,
     checkpoint_path,
     experiments_from,
     parameters_from,
+    visibility_from,
 )
 from flows.serving.commands import add_to
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table, time_ms, viewer_id
@@ -50,6 +52,7 @@ def replay(
     file: ParameterFile = None,
     assignments: Set = None,
     experiments: ExperimentFile = None,
+    visibility: VisibilityFile = None,
     instances: Annotated[
         int, typer.Option("--instances", "-n", min=1, max=64, help="processes that share the viewers")
     ] = 1,
@@ -72,7 +75,15 @@ def replay(
         parameters = parameters_from(file, assignments)
         start_ms = time_ms(start) if start else 0
         arms = experiments_from(experiments)
-        what = Replay(log, out, checkpoint_path(checkpoint), parameters, answer_from_ms=start_ms, experiments=arms)
+        what = Replay(
+            log,
+            out,
+            checkpoint_path(checkpoint),
+            parameters,
+            answer_from_ms=start_ms,
+            experiments=arms,
+            visibility=visibility_from(visibility),
+        )
         if verify:
             verified(many.verify(what, sorted({1, 2, 4, instances}), errors), as_json)
             return
@@ -126,6 +137,7 @@ def feed(
     assignments: Set = None,
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
+    visibility: VisibilityFile = None,
     as_json: Json = False,
 ) -> None:
     """Make one feed for a viewer at a time, from a log.
@@ -139,9 +151,10 @@ def feed(
         when = time_ms(at) if at else None
         viewer = viewer_id(user)
         parameters = parameters_from(file, assignments)
+        rules = visibility_from(visibility)
         with bar(f"reading {log.name}", quiet=as_json) as progress:
             made = one_feed(
-                log, checkpoint_path(checkpoint), parameters, viewer, when, explain or as_json, limit, progress
+                log, checkpoint_path(checkpoint), parameters, viewer, when, explain or as_json, limit, progress, rules
             )
     if as_json:
         print_json(made)

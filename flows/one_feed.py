@@ -13,6 +13,7 @@ from operators.decode import Ownership
 from operators.parameters import Parameters
 from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
+from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import Refused, decode, encode
 from schemas.events import FeedRequest
 from schemas.feeds import DeadLetter, Feed
@@ -31,6 +32,7 @@ def one_feed(
     explain: bool,
     limit: int | None,
     progress: Callable[[int, int], None] | None = None,
+    visibility: VisibilityRules = DEFAULT,
 ) -> Feed:
     """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
 
@@ -38,7 +40,7 @@ def one_feed(
     CheckpointRefused, and Refusal for a viewer or a time that no request may have.
     """
     phoenix = Phoenix.load(checkpoint)
-    state = MemoryState(parameters, live_posts(parameters, phoenix))
+    state = MemoryState(parameters, live_posts(parameters, phoenix), visibility)
     ranker = Ranker(phoenix, threads=1, in_work_max=1)
     answers: list[Answer] = []
     letters: list[DeadLetter] = []

@@ -8,6 +8,7 @@ import typer
 from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
 from operators.presets import preset
+from operators.visibility import DEFAULT, VisibilityRules
 
 Log = Annotated[
     Path, typer.Argument(help="JSON Lines, plain, .gz or .zst: one merged file, or a folder, a file a topic")
@@ -21,6 +22,10 @@ ParameterFile = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", "-s", help="one parameter, as name=value; may be repeated")]
 ExperimentFile = Annotated[
     Path | None, typer.Option("--experiments", help="a TOML file of experiments: shares of viewers, other parameters")
+]
+VisibilityFile = Annotated[
+    Path | None,
+    typer.Option("--visibility", help="a TOML file of rules of visibility; the built-in ones if left out"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
@@ -43,3 +48,8 @@ def checkpoint_path(name: str) -> Path:
 def experiments_from(file: Path | None) -> Experiments:
     """Return the experiments of a file, none without one. Raises ParameterRefused."""
     return NO_EXPERIMENTS if file is None else Experiments.load(file)
+
+
+def visibility_from(file: Path | None) -> VisibilityRules:
+    """Return the rules of a file, the built-in ones without one. Raises VisibilityRefused."""
+    return DEFAULT if file is None else VisibilityRules.load(file)

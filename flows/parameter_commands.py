@@ -7,7 +7,7 @@ import msgspec
 import typer
 from rich.table import Table
 
-from flows.options import Json, ParameterFile, Set, parameters_from
+from flows.options import Json, ParameterFile, Set, VisibilityFile, parameters_from, visibility_from
 from flows.pipeline_table import component_rows, difference_rows
 from flows.terminal import console, print_json, refusals, rows_table
 from operators.parameters import ENTRIES
@@ -36,10 +36,13 @@ def parameters(file: ParameterFile = None, assignments: Set = None, as_json: Jso
 def pipeline(
     file: ParameterFile = None,
     assignments: Set = None,
+    visibility: VisibilityFile = None,
     diff: Annotated[tuple[str, str] | None, typer.Option(help="two presets or files: what separates them")] = None,
     as_json: Json = False,
 ) -> None:
     """List the components of the pipeline in order, each with its rule, origin and parameters; or compare presets.
+
+    The rules of visibility are among them.
 
     Example: `run_flow.py pipeline --diff january-2026 august-2026`
     """
@@ -48,7 +51,10 @@ def pipeline(
             one, other = (parameters_from(Path(name), None) for name in diff)
             title, rows = " and ".join(diff), difference_rows(one, other, diff)
         else:
-            title, rows = "the pipeline, in order", component_rows(parameters_from(file, assignments))
+            title, rows = (
+                "the pipeline, in order",
+                component_rows(parameters_from(file, assignments), visibility_from(visibility)),
+            )
     if as_json:
         print_json(rows)
     else:

@@ -5,9 +5,10 @@ from msgspec import to_builtins
 from operators.parameters import Parameters
 from operators.pipeline.components import components
 from operators.presets import differences
+from operators.visibility import DEFAULT, VisibilityRules
 
 
-def component_rows(parameters: Parameters) -> list[dict[str, str]]:
+def component_rows(parameters: Parameters, visibility: VisibilityRules = DEFAULT) -> list[dict[str, str]]:
     """Return a row for each component in the order in which it runs."""
     return [
         {
@@ -18,7 +19,7 @@ def component_rows(parameters: Parameters) -> list[dict[str, str]]:
             "parameters": ", ".join(f"{name}={value_of(parameters, name)}" for name in one.reads),
             "x-algorithm.md": one.origin,
         }
-        for one in components(parameters)
+        for one in components(parameters, visibility)
     ]
 
 

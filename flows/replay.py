@@ -24,6 +24,7 @@ from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import Parameters
 from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
+from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import encode
 from schemas.feeds import DeadLetter, Feed
 from schemas.polls import RawPoll
@@ -76,6 +77,7 @@ class Replay:
     threads: int = min(2, os.cpu_count() or 1)
     answer_from_ms: int = 0
     experiments: Experiments = NO_EXPERIMENTS
+    visibility: VisibilityRules = DEFAULT
     at_max: int = field(default_factory=latest_accepted_ms)
 
 
@@ -155,7 +157,7 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
     reader = LogReader(what.log)
     phoenix = Phoenix.load(what.checkpoint)
     phoenix.warm_up(what.parameters.selection.candidates_max, warming)
-    state = MemoryState(what.parameters, live_posts(what.parameters, phoenix))
+    state = MemoryState(what.parameters, live_posts(what.parameters, phoenix), what.visibility)
     ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
     intake = Intake(state, what.parameters, what.ownership, what.answer_from_ms, experiments=what.experiments)
     job = ForYou(intake, phoenix, ranker)

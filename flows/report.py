@@ -61,6 +61,8 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
     if explain:
         parts += [_explanation(place, item) for place, item in enumerate(feed.items, 1)]
         parts.append(_dropped(feed))
+    if feed.error is not None:
+        parts.append(Text(feed.error, style="red"))
     if feed.degraded:
         parts.append(Text(f"went without: {', '.join(feed.degraded)}", style="red"))
     when = datetime.fromtimestamp(feed.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
@@ -73,6 +75,8 @@ def _post_text(item: FeedItem, posts: dict[Id, PostCreated]) -> Text:
     text.append(f"@{item.author} ", style="bold")
     if item.repost_of is not None:
         text.append(f"reposted {'@' + str(shown.author) if shown else ''} ", style="dim")
+    if item.interstitial:
+        text.append(f"[{item.interstitial}] ", style="yellow")
     text.append(shown.text if shown and shown.text else f"post {item.post}")
     if shown and shown.topics:
         text.append(f"  #{' #'.join(shown.topics)}", style="blue")

@@ -44,10 +44,11 @@ def refusals() -> Iterator[None]:
     from infra.world.truth import TruthRefused
     from models.checkpoints import CheckpointRefused
     from operators.parameters import ParameterRefused
+    from operators.visibility import VisibilityRefused
 
     refused = (
         Refusal, ParameterRefused, LogRefused, CheckpointRefused, ImportRefused, TruthRefused, KafkaRefused,
-        OperationsRefused, StoreRefused,
+        OperationsRefused, StoreRefused, VisibilityRefused,
     )  # fmt: skip
     try:
         yield

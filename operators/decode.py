@@ -19,6 +19,7 @@ from operators.viewers.viewers import PARTITIONS, GraphChange
 from schemas.actions import ACTION_INDEX
 from schemas.codec import Refused, decode_batch
 from schemas.events import (
+    POST_EVENTS,
     TOPIC_OF,
     TOPICS,
     Block,
@@ -27,10 +28,7 @@ from schemas.events import (
     FeedRequest,
     Follow,
     GraphEvent,
-    PostCreated,
-    PostDeleted,
     PostEvent,
-    PostLabelled,
     Profile,
     Served,
     UserDeleted,
@@ -40,7 +38,6 @@ from schemas.ids import Id, key_of, partition_of
 from schemas.message_keys import message_key, partition_of_id
 from schemas.polls import RawPoll
 
-POST_EVENTS: Final = (PostCreated, PostDeleted, PostLabelled)
 TOPICS_SET: Final = frozenset(TOPICS)
 # The job's clock is the median time of so many latest events: four of them may come from wrong clocks.
 CLOCK_EVENTS: Final = 9

@@ -85,7 +85,8 @@ def _select(
         everything = np.arange(len(chosen))
         keep = attempt(query, f"filter.{last.name}", partial(last.keeps, query, view, values), everything)
         if accounting.explain:
-            accounting.drop(last.name, last.rule, np.delete(view.post, keep))
+            for rule, posts in last.explained(query, view.take(np.delete(everything, keep))):
+                accounting.drop(last.name, rule, posts)
         accounting.count(last.name, len(chosen), len(keep))
         if not np.array_equal(keep, everything):
             chosen, view = chosen[keep], view.take(keep)
@@ -124,6 +125,7 @@ def _feed(
                 in_network=bool(table.in_network[row]),
                 why=reasons[place],
                 repost_of=spell(int(table.repost_of[row])) if table.is_repost[row] else None,
+                interstitial=query.visibility.reason(min(int(table.verdict[row]), 0)),
                 explanation=told(row) if explained else None,
             )
         )

@@ -16,6 +16,7 @@ from operators.posts.index import CandidateIndex
 from operators.posts.live import LivePosts
 from operators.posts.table import PostTable
 from operators.viewers.viewers import Viewers
+from operators.visibility import DEFAULT, VisibilityRules
 
 
 class State(Protocol):
@@ -37,10 +38,10 @@ class State(Protocol):
 class MemoryState:
     """State in memory, empty at the start and gone at the end: for replays."""
 
-    def __init__(self, parameters: Parameters, posts: LivePosts) -> None:
+    def __init__(self, parameters: Parameters, posts: LivePosts, visibility: VisibilityRules = DEFAULT) -> None:
         self.posts = posts
         self.deleted = DeletedUsers()
-        self.viewers = Viewers(parameters, deleted=self.deleted)
+        self.viewers = Viewers(parameters, deleted=self.deleted, visibility=visibility)
 
 
 def live_posts(parameters: Parameters, phoenix: Phoenix | None = None, co_likers: bool = False) -> LivePosts:

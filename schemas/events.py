@@ -15,6 +15,7 @@ TEXT_CHARACTERS_MAX = 25_000  # the longest post X accepts (a paid account's lon
 TOPICS_MAX = 16  # per post; X carries 32 booleans per viewer, far fewer apply to one post
 TOPICS_ASKED_MAX = 6  # of a request for topics, x-algorithm.md 1.5
 LABELS_MAX = 32
+SETTINGS_MAX = 32
 SEEN_IDS_MAX = 10_000  # as Thunder's limit on excluded ids, x-algorithm.md 2.2
 FEED_LIMIT_MAX = 200
 VIDEO_MS_MAX = 86_400_000  # a day
@@ -25,6 +26,7 @@ Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS_MAX)]
 Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Surface = Annotated[int, Meta(ge=0, lt=SURFACES, description="product surface; 1 is home")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
+Country = Annotated[str, Meta(pattern="^([A-Z]{2})?$", description="ISO 3166-1, two letters; empty for not known")]
 
 
 class PostCreated(Struct, tag_field="kind", tag="post_created", frozen=True, gc=False):
@@ -60,6 +62,14 @@ class PostLabelled(Struct, tag_field="kind", tag="post_labelled", frozen=True, g
 
     at: TimeMs
     post: Id
+    author: Id
+    labels: Annotated[tuple[Word, ...], Meta(max_length=LABELS_MAX)]
+
+
+class AuthorLabelled(Struct, tag_field="kind", tag="author_labelled", frozen=True, gc=False):
+    """The labels now in force on an author, all of them, such as suspended or protected (topic posts, key author)."""
+
+    at: TimeMs
     author: Id
     labels: Annotated[tuple[Word, ...], Meta(max_length=LABELS_MAX)]
 
@@ -126,12 +136,17 @@ class Subscribe(Struct, tag_field="kind", tag="subscribe", frozen=True, gc=False
 
 
 class Profile(Struct, tag_field="kind", tag="profile", frozen=True, gc=False):
-    """Facts of a viewer's account (topic graph, key viewer)."""
+    """Facts of a viewer's account, all of them (topic graph, key viewer).
+
+    `country` is where the viewer is, `settings` are words such as `show_sensitive`: rules of visibility go by both.
+    """
 
     at: TimeMs
     viewer: Id
     account_created_at: TimeMs | None = None
     followers: Count = 0
+    country: Country = ""
+    settings: Annotated[tuple[Word, ...], Meta(max_length=SETTINGS_MAX)] = ()
 
 
 class UserDeleted(Struct, tag_field="kind", tag="user_deleted", frozen=True, gc=False):
@@ -181,7 +196,8 @@ class Served(Struct, tag_field="kind", tag="served", frozen=True, gc=False):
     model: str = ""
 
 
-PostEvent = PostCreated | PostDeleted | PostLabelled
+PostEvent = PostCreated | PostDeleted | PostLabelled | AuthorLabelled
+POST_EVENTS: Final = (PostCreated, PostDeleted, PostLabelled, AuthorLabelled)
 GraphEvent = Follow | Block | Mute | MuteKeyword | Subscribe | Profile
 Event = PostEvent | Engagement | GraphEvent | UserDeleted | FeedRequest | Served
 
@@ -189,6 +205,7 @@ TOPIC_OF: Final[dict[type[Struct], str]] = {
     PostCreated: "posts",
     PostDeleted: "posts",
     PostLabelled: "posts",
+    AuthorLabelled: "posts",
     Engagement: "engagements",
     Follow: "graph",
     Block: "graph",

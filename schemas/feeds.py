@@ -44,7 +44,10 @@ class ScoreExplanation(Struct, frozen=True, omit_defaults=True):
 
 
 class FeedItem(Struct, frozen=True, omit_defaults=True):
-    """One post of a feed. `why` says in words why it is there; `counts` how often it was acted on so far, if known."""
+    """One post of a feed. `why` says in words why it is there; `counts` how often it was acted on so far, if known.
+
+    An `interstitial` is the notice to show in the post's place, until the viewer wants to see it.
+    """
 
     post: Id
     author: Id
@@ -55,6 +58,7 @@ class FeedItem(Struct, frozen=True, omit_defaults=True):
     repost_of: Id | None = None
     explanation: ScoreExplanation | None = None
     counts: dict[Action, int] = {}
+    interstitial: str = ""
 
 
 class Dropped(Struct, frozen=True):

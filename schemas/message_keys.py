@@ -5,14 +5,12 @@ from typing import Final
 import orjson
 
 from schemas.events import (
+    POST_EVENTS,
     Block,
     Event,
     Follow,
     Mute,
     MuteKeyword,
-    PostCreated,
-    PostDeleted,
-    PostLabelled,
     Profile,
     Subscribe,
     UserDeleted,
@@ -75,4 +73,4 @@ def message_partition(event: Event, partitions: int) -> int:
 
 
 def _viewer_or_author(event: Event) -> Id:
-    return event.author if isinstance(event, PostCreated | PostDeleted | PostLabelled) else event.viewer
+    return event.author if isinstance(event, POST_EVENTS) else event.viewer

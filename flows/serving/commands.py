@@ -14,9 +14,11 @@ from flows.options import (
     Log,
     ParameterFile,
     Set,
+    VisibilityFile,
     checkpoint_path,
     experiments_from,
     parameters_from,
+    visibility_from,
 )
 from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table, viewer_id
 
@@ -64,6 +66,7 @@ def serve(
     file: ParameterFile = None,
     assignments: Set = None,
     experiments: ExperimentFile = None,
+    visibility: VisibilityFile = None,
     prefix: Prefix = "",
     kafka_set: KafkaSet = None,
     threads: Annotated[int, typer.Option(min=1, help="threads that rank; 0 cores are left over by default")] = 2,
@@ -108,6 +111,7 @@ def serve(
                 epoch_s=epoch,
                 lost=LOST_POLICIES[on_lost_offsets],
                 experiments=experiments_from(experiments),
+                visibility=visibility_from(visibility),
             )
         )
 

@@ -14,7 +14,7 @@ from operators.deleted_users import DeletedUsers
 from operators.posts.husks import husk_of, stored
 from operators.viewers.facts import decode_viewer, encode_viewer, without_users
 from schemas.codec import Refused, decode_batch, encode
-from schemas.events import PostCreated, PostDeleted, PostLabelled
+from schemas.events import POST_EVENTS, PostCreated
 from schemas.ids import key_of
 
 DELETED_USERS: Final = 0
@@ -69,11 +69,11 @@ def chunk_without(
     for clock_ms, lines in chunk:
         kept: list[bytes] = []
         for line, event in zip(lines, decode_batch(lines, ANY_TIME), strict=True):
-            if isinstance(event, Refused) or not isinstance(event, PostCreated | PostDeleted | PostLabelled):
+            if isinstance(event, Refused) or not isinstance(event, POST_EVENTS):
                 kept.append(line)
                 continue
             left = stored(event, deleted) if len(deleted) else [event]
-            if isinstance(left[0], PostCreated) and was_deleted(key_of(event.post)):
+            if left and isinstance(left[0], PostCreated) and was_deleted(key_of(left[0].post)):
                 left[0] = husk_of(left[0])
             same = len(left) == 1 and left[0] is event
             kept += [line] if same else map(encode, left)

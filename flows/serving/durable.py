@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from flows.intake import TakenIn
+from flows.serving.author_labels import MARK, in_force
 from flows.serving.deleting import (
     ANY_TIME,
     DELETED_USERS,
@@ -31,8 +32,9 @@ from operators.parameters import Parameters
 from operators.posts.live import TRIM_LAG_MS, LivePosts
 from operators.state import live_posts
 from operators.viewers.viewers import Viewers
+from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import decode_batch
-from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
+from schemas.events import POST_EVENTS, PostEvent
 
 # Of viewer records, of post chunks and of Positions: one number, since they are written together.
 FORMAT_VERSION: Final = 1
@@ -67,7 +69,13 @@ class DurableState:
     """
 
     def __init__(
-        self, folder: Path, owned: Iterable[int], instance: int, parameters: Parameters, phoenix: Phoenix
+        self,
+        folder: Path,
+        owned: Iterable[int],
+        instance: int,
+        parameters: Parameters,
+        phoenix: Phoenix,
+        visibility: VisibilityRules = DEFAULT,
     ) -> None:
         if phoenix.config.co_likers:
             raise CheckpointRefused(
@@ -90,7 +98,9 @@ class DurableState:
             one: read_deleted(store) for one, store in self.stores.items()
         }
         self.deleted = DeletedUsers(key for told in self._told.values() for key in told)
-        self.viewers = Viewers(parameters, records=self, deleted=self.deleted, own_feeds_count=True)
+        self.viewers = Viewers(
+            parameters, records=self, deleted=self.deleted, own_feeds_count=True, visibility=visibility
+        )
         self.posts: LivePosts = live_posts(parameters, phoenix)
         self.viewer_positions = {one: Positions.decoded(store.meta) for one, store in self.stores.items()}
         self.posts_positions = Positions.decoded(self.posts_store.meta)
@@ -130,7 +140,7 @@ class DurableState:
         clocks_ms: list[int] = []
         latest_ms = dict.fromkeys(chunks, 0)
         for (key, clock_ms, _), event in zip(taken_in, decoded, strict=True):
-            if isinstance(event, PostCreated | PostDeleted | PostLabelled):
+            if isinstance(event, POST_EVENTS):
                 events.append(event)
                 clocks_ms.append(clock_ms)
                 latest_ms[key] = max(latest_ms[key], event.at)
@@ -152,8 +162,14 @@ class DurableState:
         self.viewer_positions[partition] = positions
 
     def commit_posts(self, taken_in: list[TakenIn], latest_ms: int, expired_ms: int, positions: Positions) -> None:
-        """Make post events durable, and forget those whose posts have all expired by a time."""
-        gone, deletes = self._untold(None), []
+        """Make post events durable, and forget those whose posts have all expired by a time.
+
+        The labels of authors do not expire: they are written again with what is new.
+        """
+        gone, deletes = self._untold(None), self._take_expired(expired_ms)
+        lines = self._labels_of_authors(deletes)
+        if lines:
+            taken_in = [(taken_in[0][0] if taken_in else positions.clock_ms, lines), *taken_in]
         told = DeletedUsers((*self._told[None], *gone))
         puts = self._without_deleted(told, all_chunks=bool(gone))
         if gone:
@@ -163,11 +179,22 @@ class DurableState:
             puts.append((self._next_chunk, msgspec.msgpack.encode(taken_in)))
             self._chunks.append((self._next_chunk, latest_ms))
             self._next_chunk += 1
-        while self._chunks and self._chunks[0][1] < expired_ms:
-            deletes.append(self._chunks.popleft()[0])
         self.posts_store.commit(puts, deletes, positions.encoded())
         self._told[None] = told
         self.posts_positions = positions
+
+    def _take_expired(self, expired_ms: int) -> list[int]:
+        """Return the chunks at the front whose posts have all expired by a time, and count them no more."""
+        expired = []
+        while self._chunks and self._chunks[0][1] < expired_ms:
+            expired.append(self._chunks.popleft()[0])
+        return expired
+
+    def _labels_of_authors(self, chunks: list[int]) -> list[bytes]:
+        """Return the events in chunks that say which labels authors have now."""
+        records = (self.posts_store.get(key) for key in chunks)
+        table = self.posts.table
+        return [line for raw in records if raw and MARK in raw for line in in_force(_chunks.decode(raw), table)]
 
     @property
     def untidy(self) -> bool:

@@ -23,7 +23,7 @@ from operators.viewers.sequences import SURFACE_SHIFT, Groups
 from operators.viewers.tallies import NO_TALLY, TALLY
 from schemas.actions import ACTIONS, COUNT_NAMES
 from schemas.codec import Refused, decode_batch
-from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
+from schemas.events import POST_EVENTS, PostEvent
 from schemas.ids import STRING_KEY_BIT, Id, key_of
 
 VIEWERS: Final = "viewers"
@@ -100,6 +100,8 @@ class ViewerExport(msgspec.Struct, frozen=True):
     served: tuple[ServedExport, ...]
     counts: dict[str, int] = {}
     last_feeds: tuple[FeedExport, ...] = ()
+    country: str = ""
+    settings: tuple[str, ...] = ()
 
 
 class UserExport(msgspec.Struct, frozen=True):
@@ -237,6 +239,8 @@ def exported(key: int, partition: int, raw: bytes) -> ViewerExport:
             for at_s, request, posts in zip(*(tally[one].tolist() for one in ("at_s", "request", "posts")), strict=True)
             if posts
         ),
+        country=relations.country,
+        settings=relations.settings,
     )
 
 
@@ -297,5 +301,5 @@ def post_events(store: PartitionStore) -> Iterator[tuple[bytes, PostEvent]]:
             continue
         for _, lines in chunk:
             for line, event in zip(lines, decode_batch(lines, ANY_TIME), strict=True):
-                if not isinstance(event, Refused) and isinstance(event, PostCreated | PostDeleted | PostLabelled):
+                if not isinstance(event, Refused) and isinstance(event, POST_EVENTS):
                     yield line, event

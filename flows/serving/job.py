@@ -32,6 +32,7 @@ from operators.decode import Ownership
 from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import Parameters
 from operators.ranking import Ranker
+from operators.visibility import DEFAULT, VisibilityRules
 from schemas.polls import RawPoll
 
 log = get_log("serve")
@@ -71,6 +72,7 @@ class Serving:
     epoch_s: float = 0.5
     lost: LostPolicy = "stop"
     experiments: Experiments = NO_EXPERIMENTS
+    visibility: VisibilityRules = DEFAULT
 
 
 class Job:
@@ -262,7 +264,7 @@ def serve(what: Serving) -> None:
         ownership = _ownership(what, topics)
         phoenix = Phoenix.load(what.checkpoint)
         metrics.set_model(phoenix.version)
-        state = DurableState(what.state, ownership.owned, ownership.instance, what.parameters, phoenix)
+        state = DurableState(what.state, ownership.owned, ownership.instance, what.parameters, phoenix, what.visibility)
         metrics.watch_disk(what.state)
         try:
             _load(what, phoenix, state, metrics, health)

@@ -194,6 +194,8 @@ def _show_user(user: str, found: "UserExport") -> None:
         facts = {name: ", ".join(map(str, ids)) for name, ids in one.relations.items() if ids}
         facts |= {"muted keywords": ", ".join(one.muted_keywords)} if one.muted_keywords else {}
         facts |= {"account created": spelled_time(one.account_created_ms or 0), "followers": str(one.followers)}
+        facts |= {"country": one.country} if one.country else {}
+        facts |= {"settings": ", ".join(one.settings)} if one.settings else {}
         facts |= {"seen": ", ".join(map(str, one.seen))} if one.seen else {}
         for at_ms in dict.fromkeys(served.at_ms for served in one.served):
             shown = ", ".join(str(served.post) for served in one.served if served.at_ms == at_ms)

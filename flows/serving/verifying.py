@@ -27,7 +27,7 @@ from operators.viewers.sequences import ACTION_BITS, Groups
 from operators.viewers.tallies import TALLY
 from schemas.actions import ACTIONS
 from schemas.codec import Refused, decode_batch
-from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
+from schemas.events import POST_EVENTS, PostEvent
 from schemas.ids import Id, key_of
 
 KEY_BYTES: Final = 8
@@ -95,7 +95,7 @@ def _load(posts: LivePosts, lines: list[bytes], clock_ms: int) -> Iterator[str]:
     for event in decode_batch(lines, ANY_TIME):
         if isinstance(event, Refused):
             yield f"holds an event that can't be read: {event}"
-        elif isinstance(event, PostCreated | PostDeleted | PostLabelled):
+        elif isinstance(event, POST_EVENTS):
             events.append(event)
         else:
             yield f"holds a {type(event).__name__}, which is no event of a post"

@@ -63,8 +63,8 @@ class Topic(Struct, frozen=True):
 
 TABLE: Final[tuple[Topic, ...]] = (
     # A day more than the store keeps posts: a job that was away for a day still finds all it needs.
-    Topic("posts", "post/1", "author", "posts created, deleted and labelled", False, retention_s=3 * DAY_S,
-          for_store=True),
+    Topic("posts", "post/1", "author", "posts created, deleted and labelled, authors labelled", False,
+          retention_s=3 * DAY_S, for_store=True),
     Topic("engagements", "engagement/1", "viewer", "actions of viewers on posts, and their undoing", False,
           retention_s=7 * DAY_S, for_store=True),
     # Compacted: the last word on each follow, block, mute, keyword, subscription and profile stays for ever.

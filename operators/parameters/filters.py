@@ -56,12 +56,3 @@ class Filters(Struct, frozen=True, forbid_unknown_fields=True):
     seen_max: Annotated[
         int, meta("seen ids remembered per viewer, newest kept", "2.2 limit on excluded ids", "job", ge=0)
     ] = 10_000
-
-
-class Visibility(Struct, frozen=True, forbid_unknown_fields=True):
-    """Safety labels that drop a post; the names are this project's, X's rules are richer (x-algorithm.md 1.7)."""
-
-    drop_labels: Annotated[tuple[str, ...], meta("drop for everybody", "1.7")] = ("spam", "abuse", "illegal")
-    drop_labels_oon: Annotated[
-        tuple[str, ...], meta("drop from accounts not followed, beside the above", "1.7, the stricter set")
-    ] = ("nsfw", "gore", "low_quality")

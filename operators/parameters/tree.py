@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from operators.parameters.cold_start import ColdStart
-from operators.parameters.filters import Filters, Visibility
+from operators.parameters.filters import Filters
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Selection, Serving, SlateDiversity
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
@@ -45,7 +45,6 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     dpp: Dpp = Dpp()
     slate_diversity: SlateDiversity = SlateDiversity()
     selection: Selection = Selection()
-    visibility: Visibility = Visibility()
     serving: Serving = Serving()
 
     def says(self, switch: str) -> bool:

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from models.inputs import Candidates
 from operators.keys import Keys, Mask
+from operators.visibility.verdicts import Verdicts
 
 # What a source is called in feeds; the number is the one in the column `source`.
 SOURCES: Final[tuple[str, ...]] = ("thunder", "phoenix_retrieval", "simclusters", "co_likers", "popular", "fresh")
@@ -22,9 +23,10 @@ class CandidateTable:
     `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far, and
     `rank_co_liked` [n, CO_LIKED] what co-likers say of it.
     `author_followers` is -1 where nothing tells how many follow the author (operators/posts/author_followers.py).
-    `unsafe` says that a safety label drops the post for everybody, `unsafe_oon` that one drops it from accounts not
-    followed; `ancillary_*` say so of the post replied to, quoted or repeated. `muted` says that its text matches one of
-    the viewer's muted keywords.
+    `verdict` is that of the rules of visibility on the post, or on the post it repeats: 0, the number of the rule that
+    drops it, or less than 0 that of the rule that puts it behind a notice; `ancillary_verdict` is the number of the
+    rule that drops the post replied to, quoted or repeated, or 0. `muted` says that its text matches one of the
+    viewer's muted keywords.
     """
 
     row: npt.NDArray[np.int64]
@@ -54,10 +56,8 @@ class CandidateTable:
     rank_author_followed: Mask
     rank_counts: npt.NDArray[np.uint32]
     rank_co_liked: npt.NDArray[np.uint32]
-    unsafe: Mask
-    unsafe_oon: Mask
-    ancillary_unsafe: Mask
-    ancillary_unsafe_oon: Mask
+    verdict: Verdicts
+    ancillary_verdict: Verdicts
     muted: Mask
 
     def __len__(self) -> int:

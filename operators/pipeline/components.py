@@ -8,8 +8,9 @@ from msgspec import Struct
 from operators.parameters import Parameters
 from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
 from operators.pipeline.scorers import SCORERS, Scorer
-from operators.pipeline.selection import POST_SELECTION, PostSelection
+from operators.pipeline.selection import POST_SELECTION, PostSelection, visibility
 from operators.pipeline.sources import IN_ORDER, Source
+from operators.visibility import DEFAULT, VisibilityRules
 
 
 class Component(Struct, frozen=True):
@@ -62,12 +63,15 @@ SIDE_EFFECTS: Final = (
 )
 
 
-def components(parameters: Parameters) -> list[Component]:
-    """Return every component in the order in which it runs with these parameters, those switched off among them."""
-    return list(_in_order(parameters))
+def components(parameters: Parameters, visibility: VisibilityRules = DEFAULT) -> list[Component]:
+    """Return every component in the order in which it runs with these parameters, those switched off among them.
+
+    The rules of visibility stand behind the filter that asks them.
+    """
+    return list(_in_order(parameters, visibility))
 
 
-def _in_order(parameters: Parameters) -> Iterator[Component]:
+def _in_order(parameters: Parameters, rules: VisibilityRules) -> Iterator[Component]:
     for source in IN_ORDER:
         yield _told("source", source)
     for one in PRE_SCORING:
@@ -81,6 +85,10 @@ def _in_order(parameters: Parameters) -> Iterator[Component]:
     yield SELECTOR
     for last in POST_SELECTION:
         yield _told("filter after selection", last)
+        if last.keeps is visibility:
+            yield from (Component("rule", one.name, one.said(), "1.7", last.switch) for one in rules.rules)
+            stricter = "rule for recommendations"
+            yield from (Component(stricter, one.name, one.said(), "1.7", last.switch) for one in rules.recommended)
     yield TRUNCATE
     yield from SIDE_EFFECTS
 

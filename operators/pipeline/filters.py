@@ -54,8 +54,8 @@ def oon_retweet_reply(_query: Query, table: CandidateTable) -> Mask:
 
 
 def oon_nsfw_simclusters(_query: Query, table: CandidateTable) -> Mask:
-    """Drop an out-of-network post that SimClusters brought and that carries a label dropped for such posts."""
-    drop: Mask = ~table.in_network & table.unsafe_oon
+    """Drop an out-of-network post that SimClusters brought and that a rule of visibility drops."""
+    drop: Mask = ~table.in_network & (table.verdict > 0)
     drop &= np.equal(table.source, SIMCLUSTERS)
     return ~drop
 
@@ -229,7 +229,7 @@ PRE_SCORING: Final[tuple[Filter, ...]] = (
     Filter(age, "1.5 row 3", reads=("filters.age_s",)),
     Filter(self_tweet, "1.5 row 4"),
     Filter(oon_retweet_reply, "1.5 row 5"),
-    Filter(oon_nsfw_simclusters, "1.5 row 6", reads=("visibility.drop_labels_oon",)),
+    Filter(oon_nsfw_simclusters, "1.5 row 6"),
     Filter(retweet_deduplication, "1.5 row 7", compares_rows=True, reads=("filters.originals_pass",)),
     Filter(ineligible_subscription, "1.5 row 8"),
     Filter(previously_seen, "1.5 row 9", reads=("filters.seen_max",)),

@@ -1,6 +1,6 @@
 """Hydration: all that filters, ranker and scorers ask of candidates, from where the posts live (x-algorithm.md 1.5)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -8,10 +8,10 @@ import numpy.typing as npt
 from models.inputs import U32, untouched
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.visibility import verdicts
 from operators.posts.co_likers import Circle
 from operators.posts.columns import QUOTE, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
 from operators.posts.live import LivePosts
-from operators.posts.records import Posts
 from operators.viewers.query import Query
 
 
@@ -38,12 +38,18 @@ def hydrate(
     has_video[known] |= original.flags & VIDEO != 0
     subscribers_only = own.flags & SUBSCRIBERS_ONLY != 0
     subscribers_only[known] |= original.flags & SUBSCRIBERS_ONLY != 0
-    visibility = query.parameters.visibility
-    drops = _drops(table.label_sets, visibility.drop_labels)
-    drops_oon = _drops(table.label_sets, visibility.drop_labels_oon)
-    quoted = _rows_of(own.quote_of, own.flags & QUOTE != 0, posts)
-    referred_labels = table.shown_labels(np.concatenate([parents, reposted, quoted])).reshape(3, -1)
     in_network = contains(relations.followed, own.author)
+    is_known = in_network | (own.author == viewer)
+    quoted = _rows_of(own.quote_of, own.flags & QUOTE != 0, posts)
+    answered = own.reply_to_author * is_reply
+    verdict, ancillary = verdicts(
+        query,
+        posts,
+        own,
+        (reposted, own.repost_of_author * is_repost),
+        ((parents, answered), (quoted, own.quote_of_author)),
+        ~is_known,
+    )
     rank_post = np.where(is_repost, own.repost_of, own.key)
     return CandidateTable(
         row=rows,
@@ -51,7 +57,7 @@ def hydrate(
         author=own.author,
         created_ms=own.created_ms,
         source=source,
-        in_network=in_network | (own.author == viewer),
+        in_network=is_known,
         is_reply=is_reply,
         is_repost=is_repost,
         has_video=has_video,
@@ -59,7 +65,7 @@ def hydrate(
         subscribers_only=subscribers_only,
         reply_to=own.reply_to,
         parent_is_live=parents >= 0,
-        reply_author=own.reply_to_author * is_reply,
+        reply_author=answered,
         conversation=own.conversation,
         repost_of=own.repost_of,
         repost_author=rank_author * is_repost,
@@ -73,10 +79,8 @@ def hydrate(
         rank_author_followed=contains(relations.followed, rank_author),
         rank_counts=counts_shown(posts.counts.kinds, own.key, rank_post),
         rank_co_liked=_co_liked(query, posts, rank_post, circle),
-        unsafe=_with_original(drops, own, original, known),
-        unsafe_oon=_with_original(drops_oon, own, original, known),
-        ancillary_unsafe=np.asarray(drops[referred_labels].any(axis=0)),
-        ancillary_unsafe_oon=np.asarray(drops_oon[referred_labels].any(axis=0)),
+        verdict=verdict,
+        ancillary_verdict=ancillary,
         muted=_muted(query, posts, rows, reposted),
     )
 
@@ -101,18 +105,6 @@ def _rows_of(keys: Keys, wanted: Mask, posts: LivePosts) -> Rows:
     rows = np.full(len(keys), -1, np.int64)
     rows[wanted] = posts.table.rows_of(keys[wanted])
     return rows
-
-
-def _drops(label_sets: Sequence[tuple[str, ...]], labels: tuple[str, ...]) -> Mask:
-    """Return which sets of labels hold one that drops."""
-    return np.array([not set(labels).isdisjoint(one) for one in label_sets])
-
-
-def _with_original(drops: Mask, own: Posts, original: Posts, known: Mask) -> Mask:
-    """Return which posts, or the posts they repeat, carry a label that drops."""
-    drop: Mask = drops[own.labels]
-    drop[known] |= drops[original.labels]
-    return drop
 
 
 def _muted(query: Query, posts: LivePosts, rows: Rows, reposted: Rows) -> Mask:

@@ -1,7 +1,7 @@
 """What comes after scoring: top-K, visibility, conversation dedup, truncation (x-algorithm.md 1.2, 1.5)."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,16 +12,17 @@ from operators.keys import Keys
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.scorers import Scores
 from operators.viewers.query import Query
+from operators.visibility.verdicts import Verdicts
 
 
 def visibility(_query: Query, table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
-    """Drop a post with a safety label that drops it for everybody, or for accounts not followed where it is such."""
-    return np.flatnonzero(~table.unsafe & ~(table.unsafe_oon & ~table.in_network))
+    """Drop a post that a rule of visibility drops, or a rule for recommendations from accounts not followed."""
+    return np.flatnonzero(table.verdict <= 0)
 
 
 def ancillary_visibility(_query: Query, table: CandidateTable, _scores: Scores) -> npt.NDArray[np.intp]:
-    """Drop a post that answers, quotes or repeats one with a safety label that drops; what was deleted has none."""
-    return np.flatnonzero(~table.ancillary_unsafe & ~(table.ancillary_unsafe_oon & ~table.in_network))
+    """Drop a post that answers, quotes or repeats one that such a rule drops; what was deleted is passed over."""
+    return np.flatnonzero(table.ancillary_verdict == 0)
 
 
 def conversation_of(table: CandidateTable) -> Keys:
@@ -68,12 +69,16 @@ def slate_diversity(query: Query, table: CandidateTable, _scores: Scores) -> npt
 
 @dataclass(frozen=True, slots=True)
 class PostSelection:
-    """A step after selection: the rows it keeps, in order; the rest as for other filters."""
+    """A step after selection: the rows it keeps, in order; the rest as for other filters.
+
+    `verdicts` gives, for a step that goes by the rules of visibility, the rule that drops each row.
+    """
 
     keeps: Callable[[Query, CandidateTable, Scores], npt.NDArray[np.intp]]
     origin: str
     switch: str
     reads: tuple[str, ...] = ()
+    verdicts: Callable[[CandidateTable], Verdicts] | None = None
 
     @property
     def name(self) -> str:
@@ -89,16 +94,23 @@ class PostSelection:
         """Return whether it runs for a query."""
         return query.parameters.says(self.switch)
 
+    def explained(self, query: Query, dropped: CandidateTable) -> Iterator[tuple[str, Keys]]:
+        """Yield the rules by which it dropped rows, each with its posts."""
+        if self.verdicts is None:
+            yield self.rule, dropped.post
+            return
+        verdicts = self.verdicts(dropped)
+        for verdict in np.unique(verdicts).tolist():
+            yield query.visibility.told(verdict), dropped.post[verdicts == verdict]
+
 
 POST_SELECTION: Final[tuple[PostSelection, ...]] = (
-    PostSelection(
-        visibility, "1.5, 1.7", "filters.visibility", ("visibility.drop_labels", "visibility.drop_labels_oon")
-    ),
+    PostSelection(visibility, "1.5, 1.7", "filters.visibility", verdicts=lambda table: table.verdict),
     PostSelection(
         ancillary_visibility,
         "1.5, 1.7",
         "filters.ancillary_visibility",
-        ("visibility.drop_labels", "visibility.drop_labels_oon"),
+        verdicts=lambda table: table.ancillary_verdict,
     ),
     PostSelection(dedup_conversation, "1.2", "filters.dedup_conversation"),
     PostSelection(

@@ -11,7 +11,7 @@ import msgspec
 from models.content import content_terms
 from operators.deleted_users import DeletedUsers
 from operators.posts.columns import TERMS
-from schemas.events import PostCreated, PostDeleted, PostEvent
+from schemas.events import AuthorLabelled, PostCreated, PostDeleted, PostEvent
 from schemas.ids import Id, key_of
 
 # The language of husks; their topics are the numbers themselves. No language is called so.
@@ -55,6 +55,8 @@ def stored(event: PostEvent, deleted: DeletedUsers) -> list[PostEvent]:
     """Return what is kept of a post event once its author, or somebody whom it names, was deleted."""
     if not is_of(event, deleted):
         return [without_names(event, deleted) if isinstance(event, PostCreated) else event]
+    if isinstance(event, AuthorLabelled):
+        return []
     nameless: PostEvent = msgspec.structs.replace(event, author=NOBODY)
     if not isinstance(event, PostCreated):
         return [nameless]

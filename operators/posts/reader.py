@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.keys import Keys, Mask
+from operators.posts.author_labels import AuthorLabels
 from operators.posts.columns import CAPACITY_MIN, DELETED, REPOST, Authors, Columns, Rows, Terms, Words
 from operators.posts.key_index import KeyIndex
 from operators.posts.records import Posts
@@ -29,6 +30,7 @@ class PostReader:
         self._index = KeyIndex(self.capacity)
         self._tombstones = Tombstones()
         self._labels = Labels()
+        self.author_labels = AuthorLabels()
 
     def __len__(self) -> int:
         """Count the rows, deleted ones that are not yet dropped included."""
@@ -112,19 +114,15 @@ class PostReader:
         terms[unknown] = 0
         return authors, terms
 
-    def shown_labels(self, rows: Rows) -> npt.NDArray[np.uint16]:
-        """Return the numbers of the label sets of rows, uint16[n], 0 for none: a tombstone says nothing of what it was.
-
-        Of rows that are not there none either.
-        """
-        labels = np.zeros(len(rows), np.uint16)
-        there = np.flatnonzero(self.holds(rows))
-        slots = rows[there] & self.mask
-        labels[there] = np.where(self.columns.flags.take(slots) & DELETED == 0, self.columns.labels.take(slots), 0)
-        return labels
+    def judged(self, rows: Rows) -> tuple[npt.NDArray[np.uint16], Keys, Mask]:
+        """Return the numbers of the label sets of rows, their authors, and which were deleted; 0 where none is."""
+        here = self.holds(rows)
+        slots = np.where(here, rows, self.base) & self.mask
+        labels, authors = self.columns.labels.take(slots) * here, self.author_keys(slots) * here
+        return labels, authors, (self.columns.flags.take(slots) & DELETED != 0) & here
 
     def labels_of(self, handle: int) -> tuple[str, ...]:
-        """Return the labels that a number in the column `labels` stands for, sorted."""
+        """Return the labels that a number in the column `labels`, or of an author's labels, stands for, sorted."""
         return self._labels.sets[handle]
 
     @property
@@ -158,7 +156,7 @@ class PostReader:
 
     def memory_bytes(self) -> int:
         """Return the bytes of everything kept for the posts: columns, index, words, authors, tombstones, labels."""
-        parts = (self.columns, self._index, self.authors, self._tombstones, self._labels)
+        parts = (self.columns, self._index, self.authors, self._tombstones, self._labels, self.author_labels)
         return self._words.arena.nbytes + sum(part.memory_bytes() for part in parts)
 
 

@@ -29,7 +29,7 @@ from operators.posts.key_index import KeyIndex
 from operators.posts.new_posts import NewPosts, TermsOf, fingerprint, first_bad_id
 from operators.posts.reader import PostReader
 from operators.posts.records import Counts, Refusal
-from schemas.events import PostCreated, PostDeleted, PostEvent, PostLabelled
+from schemas.events import AuthorLabelled, PostCreated, PostDeleted, PostEvent, PostLabelled
 from schemas.ids import key_of
 
 RETENTION_S: Final = DEFAULTS.posts.retention_s
@@ -79,6 +79,9 @@ class PostTable(PostReader):
         pending: dict[int, PostCreated] = {}
         ceilings = now_ms if isinstance(now_ms, Sequence) else repeat(sys.maxsize if now_ms is None else now_ms)
         for event, ceiling in zip(events, ceilings, strict=False):
+            if isinstance(event, AuthorLabelled):
+                refusals += self._label_author(event)
+                continue
             key = _key_of_post(event)
             if isinstance(key, Refusal):
                 refusals.append(key)
@@ -139,6 +142,21 @@ class PostTable(PostReader):
             self.columns.labels[slot] = handle
         elif key not in self._tombstones:
             self._labels.wait(key, handle, self.clock_ms)
+        return []
+
+    def _label_author(self, event: AuthorLabelled) -> list[Refusal]:
+        """Put labels on an author, in place of those before."""
+        try:
+            author = key_of(event.author)
+        except ValueError as error:
+            return [Refusal(event, str(error), "$.author")]
+        if not author:
+            return [Refusal(event, "author 0 is nobody", "$.author")]
+        try:
+            self.author_labels.put(author, self._labels.handle_of(tuple(sorted(set(event.labels)))))
+        except ValueError as error:
+            return [Refusal(event, str(error), "$.labels")]
+        self.counts.labelled += 1
         return []
 
     def _append(self, pending: dict[int, PostCreated]) -> list[Refusal]:
@@ -236,7 +254,11 @@ class PostTable(PostReader):
             self.columns.behind[slots[which]] = rows[which] - (self.base + ((slot - self.base) & self.mask))
 
     def forget_author(self, author: int) -> None:
-        """Let no post say that it answers, repeats or quotes an author, nor any that comes later. Reads all; rare."""
+        """Let no post say that it answers, repeats or quotes an author, nor any that comes later. Reads all; rare.
+
+        The author's labels go as well.
+        """
+        self.author_labels.put(author, 0)
         self._forgotten = with_key(self._forgotten, author)
         for column in (self.columns.reply_to_author, self.columns.repost_of_author, self.columns.quote_of_author):
             column[column == np.uint64(author)] = 0
@@ -314,7 +336,7 @@ class PostTable(PostReader):
         return super().memory_bytes() + queues
 
 
-def _key_of_post(event: PostEvent) -> int | Refusal:
+def _key_of_post(event: PostCreated | PostDeleted | PostLabelled) -> int | Refusal:
     """Return the key of the post an event is about."""
     try:
         key = event.post if isinstance(event.post, int) else key_of(event.post)

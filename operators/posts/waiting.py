@@ -55,7 +55,7 @@ class Tombstones:
 
     def memory_bytes(self) -> int:
         """Return the bytes this takes."""
-        return _dict_bytes(self._clock_of) + self._index.memory_bytes()
+        return dict_bytes(self._clock_of) + self._index.memory_bytes()
 
 
 class Labels:
@@ -107,8 +107,8 @@ class Labels:
 
     def memory_bytes(self) -> int:
         """Return the bytes this takes."""
-        waiting = _dict_bytes(self._waiting) + _dict_bytes(self._clock_of)
-        return waiting + _dict_bytes(self._handle_of) + sys.getsizeof(self.sets)
+        waiting = dict_bytes(self._waiting) + dict_bytes(self._clock_of)
+        return waiting + dict_bytes(self._handle_of) + sys.getsizeof(self.sets)
 
 
 def _oldest(clock_of: dict[int, int], before_ms: int) -> list[int]:
@@ -123,5 +123,6 @@ def _oldest(clock_of: dict[int, int], before_ms: int) -> list[int]:
     return old
 
 
-def _dict_bytes(one: Mapping[Any, int]) -> int:
+def dict_bytes(one: Mapping[Any, int]) -> int:
+    """Return the bytes of a dict from keys or small tuples to small numbers."""
     return sys.getsizeof(one) + _ENTRY_BYTES * len(one)

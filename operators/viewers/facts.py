@@ -91,6 +91,8 @@ class FactsRecord(msgspec.Struct, array_like=True, frozen=True):
     seen: bytes
     served_ms: bytes
     served: bytes
+    country: str = ""  # in records from before there were any, as for who never told
+    settings: tuple[str, ...] = ()
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -130,6 +132,8 @@ def encode_facts(facts: Facts) -> bytes:
             facts.seen.tobytes(),
             facts.served_ms.tobytes(),
             facts.served.tobytes(),
+            relations.country,
+            relations.settings,
         )
     )
 
@@ -147,6 +151,8 @@ def decode_facts(raw: bytes) -> Facts:
             keywords={word: token_hashes(word) for word in record.keywords},
             account_created_ms=record.account_created_ms,
             followers=record.followers,
+            country=record.country,
+            settings=record.settings,
         )
     return Facts(
         relations,

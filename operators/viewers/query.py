@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from models.inputs import Context
@@ -9,6 +10,7 @@ from operators.experiments import Exposures
 from operators.keys import Keys, no_keys
 from operators.parameters import Parameters
 from operators.viewers.relations import Relations
+from operators.visibility import DEFAULT, ViewerRules
 from schemas.events import FeedRequest
 from schemas.polls import Headers
 
@@ -57,8 +59,8 @@ class Query:
     """A hydrated request (x-algorithm.md 1.2 and 1.5, query hydrators).
 
     `seen` holds what clients said was seen, `engaged` what the action sequence shows was seen, `served` what was served
-    of late (known from the slate on); all sorted. `degraded` collects the components that failed, `failed` the posts
-    on which one did that takes them one by one.
+    of late (known from the slate on); all sorted. `visibility` are the rules as they are for such viewers. `degraded`
+    collects the components that failed, `failed` the posts on which one did that takes them one by one.
     """
 
     request: Request
@@ -67,6 +69,7 @@ class Query:
     seen: Keys
     engaged: Keys
     served: Keys = field(default_factory=no_keys)
+    visibility: ViewerRules = field(default_factory=partial(DEFAULT.for_viewer, "", ()))
     degraded: list[str] = field(default_factory=list)
     failed: list[tuple[str, Keys]] = field(default_factory=list)
 

@@ -22,11 +22,19 @@ class Relations:
     keywords: dict[str, Tokens] = field(default_factory=dict)
     account_created_ms: int | None = None
     followers: int = 0
+    country: str = ""
+    settings: tuple[str, ...] = ()
 
     def after(self, event: Follow | Block | Mute | MuteKeyword | Subscribe | Profile) -> "Relations":
         """Return the relations after a change that this viewer made."""
         if isinstance(event, Profile):
-            return replace(self, account_created_ms=event.account_created_at, followers=event.followers)
+            return replace(
+                self,
+                account_created_ms=event.account_created_at,
+                followers=event.followers,
+                country=event.country,
+                settings=tuple(sorted(set(event.settings))),
+            )
         if isinstance(event, MuteKeyword):
             others = {word: tokens for word, tokens in self.keywords.items() if word != event.keyword}
             if not event.undo:

@@ -21,6 +21,7 @@ from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Copy
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
 from operators.viewers.tallies import last_act_s
+from operators.visibility import DEFAULT, VisibilityRules
 from schemas.events import Block, Follow, GraphEvent, Served
 from schemas.ids import Id, key_of
 
@@ -77,10 +78,15 @@ class Viewers:
         records: Records | None = None,
         deleted: DeletedUsers | None = None,
         own_feeds_count: bool = False,
+        visibility: VisibilityRules = DEFAULT,
     ) -> None:
-        """Make an empty instance. Its own feeds count as shown where no log says what was (`own_feeds_count`)."""
+        """Make an empty instance. Its own feeds count as shown where no log says what was (`own_feeds_count`).
+
+        Queries go by the rules of `visibility`.
+        """
         self._parameters = parameters
         self._own_feeds_count = own_feeds_count
+        self._visibility = visibility
         self._records = records or NoRecords()
         self._deleted = deleted if deleted is not None else DeletedUsers()
         self._slots = ViewerSlots()
@@ -276,6 +282,7 @@ class Viewers:
             request=request,
             context=Context(viewer, history, event.at, event.surface, counts),
             relations=facts.relations,
+            visibility=self._visibility.for_viewer(facts.relations.country, facts.relations.settings),
             seen=np.sort(facts.seen),
             engaged=np.unique(history.post),
         )

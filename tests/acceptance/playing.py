@@ -8,6 +8,7 @@ import msgspec
 
 from flows.replay import DEAD_LETTERS, FEEDS, SERVED, Replay, Summary, replay
 from operators.parameters import DEFAULTS, Value
+from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import Refused, decode, encode
 from schemas.events import Event, FeedRequest, Served
 from schemas.feeds import DeadLetter, Feed
@@ -62,12 +63,23 @@ class Player:
     checkpoint: Path
     count: int = 0
 
-    def __call__(self, lines: Iterable[Event | bytes], parameters: dict[str, Value] | None = None) -> Played:
+    def __call__(
+        self,
+        lines: Iterable[Event | bytes],
+        parameters: dict[str, Value] | None = None,
+        visibility: VisibilityRules = DEFAULT,
+    ) -> Played:
         """Write the events as a log and replay it."""
         self.count += 1
-        return self.log(write_log(self.folder / f"{self.count}.jsonl", lines), parameters)
+        return self.log(write_log(self.folder / f"{self.count}.jsonl", lines), parameters, visibility=visibility)
 
-    def log(self, log: Path, parameters: dict[str, Value] | None = None, threads: int = 2) -> Played:
+    def log(
+        self,
+        log: Path,
+        parameters: dict[str, Value] | None = None,
+        threads: int = 2,
+        visibility: VisibilityRules = DEFAULT,
+    ) -> Played:
         """Replay a log."""
         self.count += 1
         what = Replay(
@@ -76,6 +88,7 @@ class Player:
             self.checkpoint,
             DEFAULTS.overridden(parameters or {}),
             threads=threads,
+            visibility=visibility,
         )
         return Played(what.out, replay(what))
 

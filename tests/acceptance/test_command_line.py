@@ -166,11 +166,11 @@ def test_validate_names_each_bad_line_and_ends_with_1(tmp_path: Path) -> None:
 
 def test_parameters_come_from_the_file_and_then_the_command_line(tmp_path: Path) -> None:
     file = tmp_path / "parameters.toml"
-    file.write_text('[scoring]\noon_factor = 0.5\ndiversity_decay = 0.25\n[visibility]\ndrop_labels = ["spam"]\n')
+    file.write_text('[scoring]\noon_factor = 0.5\ndiversity_decay = 0.25\n[filters]\nlisted_authors = ["17"]\n')
     tree = run_json("parameters", "-p", file, "-s", "scoring.oon_factor=0.125")
     assert tree["scoring"]["oon_factor"] == 0.125
     assert tree["scoring"]["diversity_decay"] == 0.25
-    assert tree["visibility"]["drop_labels"] == ["spam"]
+    assert tree["filters"]["listed_authors"] == ["17"]
     assert {f"{section}.{name}" for section, values in tree.items() for name in values} == set(ENTRIES)
     assert run("parameters").exit_code == 0
 

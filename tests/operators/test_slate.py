@@ -74,8 +74,8 @@ def test_served_posts_are_not_served_again_within_the_window() -> None:
 
 def test_top_k_comes_before_the_last_filters_and_truncation_after() -> None:
     count = 80
-    unsafe = [row < 20 for row in range(count)]
-    feed = served(table(post=list(range(1, count + 1)), unsafe=unsafe), favorites(*np.linspace(0.9, 0.1, count)))
+    verdict = [4 * (row < 20) for row in range(count)]
+    feed = served(table(post=list(range(1, count + 1)), verdict=verdict), favorites(*np.linspace(0.9, 0.1, count)))
     # 50 selected, 20 of them dropped by visibility: 30 left, no more are fetched from behind.
     assert [item.post for item in feed.items] == list(range(21, 51))
     counts = {stage.stage: (stage.given, stage.kept) for stage in feed.stages}
@@ -91,14 +91,12 @@ def test_a_longer_limit_keeps_its_head_room() -> None:
     assert {stage.stage: stage.kept for stage in feed.stages}["top_k"] == 75
 
 
-def test_visibility_is_stricter_out_of_network() -> None:
-    rows = table(unsafe=[1, 0, 0, 0], unsafe_oon=[0, 1, 1, 0], in_network=[1, 1, 0, 0])
-    assert visibility(query(), rows, np.zeros(4)).tolist() == [1, 3]
+def test_a_rule_that_drops_drops_and_a_notice_does_not() -> None:
+    assert visibility(query(), table(verdict=[2, 0, -6, 7]), np.zeros(4)).tolist() == [1, 2]
 
 
 def test_a_post_goes_with_the_bad_post_it_answers_or_quotes() -> None:
-    rows = table(ancillary_unsafe=[1, 0, 0, 0], ancillary_unsafe_oon=[0, 1, 1, 0], in_network=[1, 1, 0, 0])
-    assert ancillary_visibility(query(), rows, np.zeros(4)).tolist() == [1, 3]
+    assert ancillary_visibility(query(), table(ancillary_verdict=[0, 2, 0]), np.zeros(3)).tolist() == [0, 2]
 
 
 def test_conversation_dedup_replaces_in_place() -> None:

@@ -108,6 +108,7 @@ def live(state: DurableState) -> list[object]:
     return [
         [getattr(columns, name).tolist() for name in columns.__dataclass_fields__ if name != "row"],
         [table.original_id(key) for key in columns.key.tolist()],
+        [table.labels_of(table.author_labels.of(key_of(one))) for one in ("ada", "bob", 7, 8)],
         (rows - table.base).tolist(),
         scores.tobytes(),
         table.clock_ms,

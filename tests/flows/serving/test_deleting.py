@@ -55,6 +55,7 @@ def event_at(at: int) -> st.SearchStrategy[events.Event]:
             )
         ),
         posts.map(lambda post: events.PostDeleted(at, post, author_of(post))),
+        people.map(lambda author: events.AuthorLabelled(at, author, ("protected",))),
         st.builds(lambda viewer, post: events.Engagement(at, viewer, post, "favorite", author_of(post)), people, posts),
         about.map(lambda pair: events.Follow(at, *pair)),
         about.map(lambda pair: events.Block(at, *pair)),

@@ -45,6 +45,7 @@ def some_events(start: int = 0) -> list[events.Event]:
         made.append(events.Engagement(at, ("ada", 7, 8)[number % 3], number, "favorite"))
     made.append(events.PostDeleted(at, 1000 * start + 3, "ada"))
     made.append(events.PostLabelled(at, 1000 * start + 4, "bob", ("nsfw",)))
+    made.append(events.AuthorLabelled(at, "bob", ("protected", f"since_{start}")))
     made.append(events.Follow(at, "ada", 7))
     made.append(events.Block(at, 8, "bob"))
     made.append(events.MuteKeyword(at, 7, "spoiler alert"))

@@ -18,6 +18,7 @@ VIEWER = 7
 _DTYPES = {
     "row": np.int64, "created_ms": np.int64, "source": np.uint8, "video_ms": np.int32, "rank_terms": np.uint16,
     "rank_topics": np.uint8, "rank_counts": np.uint32, "rank_co_liked": np.uint32, "author_followers": np.int32,
+    "verdict": np.int16, "ancillary_verdict": np.int16,
 }  # fmt: skip
 _KEYS = {
     "post", "author", "reply_to", "conversation", "repost_of", "repost_author", "quote_author", "reply_author",

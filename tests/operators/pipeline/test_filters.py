@@ -68,7 +68,7 @@ def test_oon_retweet_reply() -> None:
 
 
 def test_oon_nsfw_simclusters_touches_that_source_only() -> None:
-    rows = table(source=[SIMCLUSTERS, SIMCLUSTERS, 0, SIMCLUSTERS], in_network=[0, 1, 0, 0], unsafe_oon=[1, 1, 1, 0])
+    rows = table(source=[SIMCLUSTERS, SIMCLUSTERS, 0, SIMCLUSTERS], in_network=[0, 1, 0, 0], verdict=[3, 3, 3, -3])
     assert filters.oon_nsfw_simclusters(query(), rows).tolist() == [False, True, True, True]
 
 
