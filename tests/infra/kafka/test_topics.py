@@ -147,6 +147,7 @@ def test_other_events_are_keyed_by_viewer_or_author() -> None:
     assert key_and_partition(events.PostCreated(at=1, post=2, author="a")) == (b"a", partition_of_id("a", 16))
     assert key_and_partition(events.PostDeleted(at=1, post=2, author=3)) == (b"3", partition_of_id(3, 16))
     assert key_and_partition(events.PostLabelled(at=1, post=2, author=3, labels=()))[0] == b"3"
+    assert key_and_partition(events.AuthorLabelled(at=1, author=3, labels=()))[0] == b"3"
     assert key_and_partition(events.Engagement(at=1, viewer=5, post=2, action="like", author=3))[0] == b"5"
     assert key_and_partition(events.Served(at=1, request=1, viewer=5, posts=()))[0] == b"5"
 
