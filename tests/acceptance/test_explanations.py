@@ -9,13 +9,16 @@ import pytest
 from operators.parameters import CONTINUOUS_WEIGHTS, DEFAULTS, Weights
 from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING
 from operators.pipeline.selection import POST_SELECTION
+from operators.visibility import DEFAULT
 from schemas.actions import ACTIONS
 from schemas.codec import Refused, decode
 from schemas.events import FeedRequest
 from tests.acceptance.playing import Played, Player
 
 CUTS = {"candidates_max", "top_k", "truncate"}
-RULES = {one.name: one.rule for one in (*PRE_SCORING, *AT_THE_SLATE, *POST_SELECTION)}
+RULES = {one.name: {one.rule} for one in (*PRE_SCORING, *AT_THE_SLATE, *POST_SELECTION)}
+# These two tell which of the declared rules it was.
+RULES["visibility"] = RULES["ancillary_visibility"] = {f"{one.reason} ({one.name})" for one in DEFAULT.all}
 
 
 @pytest.fixture(scope="module")
@@ -117,19 +120,18 @@ def test_what_one_stage_keeps_the_next_is_given(feeds: list[dict[str, Any]]) -> 
 def test_every_post_a_rule_drops_is_named_where_asked(feeds: list[dict[str, Any]]) -> None:
     explained = 0
     for feed in feeds:
-        dropped = {one["stage"]: one for one in feed.get("dropped", [])}
         if not feed["items"] or "explanation" not in feed["items"][0]:
             continue
         explained += 1
-        assert len(dropped) == len(feed["dropped"]), "each stage once"
+        dropped = {(one["stage"], one["rule"]): one["posts"] for one in feed["dropped"]}
+        assert len(dropped) == len(feed["dropped"]), "each stage and rule once"
         for stage in feed["stages"]:
-            removed = stage["given"] - stage["kept"]
+            removed = {rule: len(posts) for (name, rule), posts in dropped.items() if name == stage["stage"]}
             if stage["stage"] in RULES:
-                assert len(dropped.get(stage["stage"], {"posts": []})["posts"]) == removed
-                if removed:
-                    assert dropped[stage["stage"]]["rule"] == RULES[stage["stage"]]
+                assert sum(removed.values()) == stage["given"] - stage["kept"]
+                assert removed.keys() <= RULES[stage["stage"]]
         shown = {item["post"] for item in feed["items"]}
-        assert not shown & {post for name, one in dropped.items() if name != "drop_duplicates" for post in one["posts"]}
+        assert not shown & {post for (name, _), posts in dropped.items() if name != "drop_duplicates" for post in posts}
     assert explained > 10
 
 
