@@ -17,6 +17,7 @@ import typer
 from flows import log_commands, model_commands, parameter_commands
 from flows.options import (
     Checkpoint,
+    Cluster,
     ExperimentFile,
     Json,
     Log,
@@ -25,6 +26,7 @@ from flows.options import (
     Set,
     VisibilityFile,
     checkpoint_path,
+    clusters_from,
     experiments_from,
     parameters_from,
     visibility_from,
@@ -53,6 +55,7 @@ def replay(
     assignments: Set = None,
     experiments: ExperimentFile = None,
     visibility: VisibilityFile = None,
+    cluster: Cluster = None,
     instances: Annotated[
         int, typer.Option("--instances", "-n", min=1, max=64, help="processes that share the viewers")
     ] = 1,
@@ -83,6 +86,7 @@ def replay(
             answer_from_ms=start_ms,
             experiments=arms,
             visibility=visibility_from(visibility),
+            clusters=clusters_from(cluster),
         )
         if verify:
             verified(many.verify(what, sorted({1, 2, 4, instances}), errors), as_json)
@@ -135,6 +139,7 @@ def feed(
     checkpoint: Checkpoint = "demo",
     file: ParameterFile = None,
     assignments: Set = None,
+    cluster: Cluster = None,
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
     visibility: VisibilityFile = None,
@@ -154,7 +159,16 @@ def feed(
         rules = visibility_from(visibility)
         with bar(f"reading {log.name}", quiet=as_json) as progress:
             made = one_feed(
-                log, checkpoint_path(checkpoint), parameters, viewer, when, explain or as_json, limit, progress, rules
+                log,
+                checkpoint_path(checkpoint),
+                parameters,
+                viewer,
+                when,
+                explain or as_json,
+                limit,
+                progress,
+                rules,
+                clusters_from(cluster),
             )
     if as_json:
         print_json(made)

@@ -18,6 +18,7 @@ from flows.intake import Intake
 from models.config import STANDARD
 from models.inputs import Candidates, Context
 from models.phoenix import Phoenix
+from operators.clusters import Clusters
 from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from operators.pipeline.candidates import CandidateTable
@@ -118,7 +119,7 @@ def job(posts: int, seed: int = 0) -> ForYou:
         new = rng.integers(max(posts - 8000, 1), posts, 12).tolist()
         _take(intake, [_like(viewer, NOW_MS - 3_600_000 + n, post) for n, post in enumerate(same + new)])
     still = cast(Phoenix, Still(phoenix))
-    return ForYou(intake, still, Ranker(still, 1, 1))
+    return ForYou(intake, still, Ranker(Clusters(still), 1, 1))
 
 
 def _like(viewer: int, at: int, post: int) -> Engagement:

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import bytewax.operators as op
-from bytewax.dataflow import Dataflow
+from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import Source
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from flows.intake import Intake
 from models.phoenix import Phoenix
+from operators.clusters import Compared
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.filters import PRE_SCORING
 from operators.pipeline.runner import Accounting, run_filters
@@ -34,10 +35,11 @@ from schemas.polls import RawPoll
 
 @dataclass(frozen=True, slots=True)
 class Sinks:
-    """Where a flow's outputs go: `Answer` items, and dead letters."""
+    """Where a flow's outputs go: `Answer` items, dead letters, and `Compared` items where there are shadow models."""
 
     answers: Sink[Any]
     dead_letters: Sink[Any]
+    shadow_scores: Sink[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,12 @@ def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:
     queries = op.key_rm("queries", op.stateful_batch("viewers", by_viewers, lambda _: _Owned(intake.update_viewers)))
     hydrated = op.map("candidates", queries, job.candidates)
     filtered = op.key_on("filtered", op.map("filter", hydrated, job.filter), lambda _: "rank")
-    ranked = op.key_rm("ranked", op.stateful_batch("rank", filtered, lambda _: RankLogic(job.ranker, job.rank)))
+    done = op.stateful_batch("rank", filtered, lambda _: RankLogic(job.ranker, job.rank))
+    ranked: Stream[Any] = op.key_rm("ranked", done)
+    if sinks.shadow_scores is not None:
+        apart = op.branch("compared", ranked, lambda one: isinstance(one, Compared))
+        op.output("shadow_scores", apart.trues, sinks.shadow_scores)
+        ranked = apart.falses
     answers = op.map("slate", ranked, job.slate)
     op.output("answers", answers, sinks.answers)
     return flow

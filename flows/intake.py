@@ -30,7 +30,7 @@ class Intake:
     clock neither expires the posts of others nor holds anything back. Requests before `answer_from_ms` are passed over;
     those for which `answered` knows the posts of a feed have been answered by a process before this one. Where there is
     a `journal`, raw post events go there as they are taken in, with the clock of the moment. `polls`, `events` and
-    `dead_letters` count what has come through.
+    `dead_letters` count what has come through. `check` refuses requests whose parameters this job can't do with.
 
     With `counts_events` it counts what is done with posts and what was shown, of all viewers, and tells co-likers; on
     Kafka, where an instance reads its own viewers' engagements alone, another flow counts and tells
@@ -48,6 +48,7 @@ class Intake:
         journal: list[TakenIn] | None = None,
         experiments: Experiments = NO_EXPERIMENTS,
         counts_events: bool = True,
+        check: Callable[[Parameters], None] | None = None,
     ) -> None:
         self.state = state
         self.parameters = parameters
@@ -57,6 +58,7 @@ class Intake:
         self.journal = journal
         self._experiments = experiments
         self._counts_events = counts_events
+        self._check = check
         self.polls = 0
         self.events = 0
         self.dead_letters = 0
@@ -65,7 +67,7 @@ class Intake:
 
     def decode(self, raw: RawPoll) -> Poll:
         """Decode a poll."""
-        poll = decode(raw, self.parameters, self.ownership, self._experiments)
+        poll = decode(raw, self.parameters, self.ownership, self._experiments, self._check)
         self.events += poll.events
         self.dead_letters += len(poll.dead_letters)
         return poll

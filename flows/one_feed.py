@@ -1,6 +1,6 @@
 """One feed for one viewer at one time, from a recorded log."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from flows.for_you import Answer, ForYou, Sinks, for_you
@@ -8,7 +8,7 @@ from flows.intake import Intake
 from flows.terminal import Refusal
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, EachSink, PollSource, polls_of, run
-from models.phoenix import Phoenix
+from operators.clusters import NO_CHECKPOINTS, Clusters
 from operators.decode import Ownership
 from operators.parameters import Parameters
 from operators.ranking import Ranker
@@ -33,18 +33,22 @@ def one_feed(
     limit: int | None,
     progress: Callable[[int, int], None] | None = None,
     visibility: VisibilityRules = DEFAULT,
+    clusters: Mapping[str, Path] = NO_CHECKPOINTS,
 ) -> Feed:
     """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
 
-    Of the log's requests only the viewer's own count: what they served is remembered. Raises LogRefused,
-    CheckpointRefused, and Refusal for a viewer or a time that no request may have.
+    Of the log's requests only the viewer's own count: what they served is remembered. `clusters` are checkpoints of
+    further models by name. Raises LogRefused, CheckpointRefused, ParameterRefused for a model nobody loaded, and
+    Refusal for a viewer or a time that no request may have.
     """
-    phoenix = Phoenix.load(checkpoint)
+    models = Clusters.load(checkpoint, clusters)
+    models.check(parameters)
+    phoenix = models.prod
     state = MemoryState(parameters, live_posts(parameters, phoenix), visibility)
-    ranker = Ranker(phoenix, threads=1, in_work_max=1)
+    ranker = Ranker(models, threads=1, in_work_max=1)
     answers: list[Answer] = []
     letters: list[DeadLetter] = []
-    job = ForYou(Intake(state, parameters, Ownership()), phoenix, ranker)
+    job = ForYou(Intake(state, parameters, Ownership(), check=models.check), phoenix, ranker)
     polls = _until(LogReader(log), viewer, at_ms, explain, limit, progress)
     run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(letters.extend))))
     ranker.close()

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from flows.terminal import Refusal
+from operators.clusters import CLUSTERS_MAX, NAME, PROD
 from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
 from operators.presets import preset
@@ -27,6 +29,10 @@ VisibilityFile = Annotated[
     Path | None,
     typer.Option("--visibility", help="a TOML file of rules of visibility; the built-in ones if left out"),
 ]
+Cluster = Annotated[
+    list[str] | None,
+    typer.Option("--cluster", help="one more model, as name=checkpoint; `models.cluster` says which ranks; repeatable"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -43,6 +49,21 @@ def checkpoint_path(name: str) -> Path:
     """Return the file of a checkpoint: those in the repository go by their names."""
     named = Path(__file__).parent.parent / "models" / "trained" / f"{name}.phoenix"
     return named if named.exists() else Path(name)
+
+
+def clusters_from(assignments: list[str] | None) -> dict[str, Path]:
+    """Return the checkpoint of each further model by its name. Raises Refusal."""
+    found: dict[str, Path] = {}
+    for one in assignments or []:
+        name, equals, checkpoint = one.partition("=")
+        if not equals or not checkpoint or not NAME.fullmatch(name):
+            raise Refusal(f"--cluster {one}: give name=checkpoint, the name in small letters, digits, - and _")
+        if name == PROD or name in found:
+            raise Refusal(f"--cluster {one}: {name} is taken; `prod` is the model of --checkpoint")
+        found[name] = checkpoint_path(checkpoint)
+    if len(found) >= CLUSTERS_MAX:
+        raise Refusal(f"--cluster: {len(found)} models beside `prod`; at most {CLUSTERS_MAX - 1} are taken")
+    return found
 
 
 def experiments_from(file: Path | None) -> Experiments:

@@ -18,12 +18,13 @@ from flows.intake import Intake
 from infra.latency import Latencies
 from infra.logs.reader import LogReader
 from infra.polls import EachSink, PollSource, latest_accepted_ms, polls_of, run
-from models.phoenix import Phoenix
+from operators.clusters import Clusters, Compared, Shadows
 from operators.decode import Ownership
 from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import Parameters
 from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
+from operators.viewers.query import Request
 from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import encode
 from schemas.feeds import DeadLetter, Feed
@@ -32,6 +33,7 @@ from schemas.polls import RawPoll
 FEEDS: Final = "feeds.jsonl"
 SERVED: Final = "served.jsonl"
 DEAD_LETTERS: Final = "dead-letters.jsonl"
+SHADOW_SCORES: Final = "shadow-scores.jsonl"
 SUMMARY: Final = "summary.json"
 # Requests in work for each thread: one being ranked, one waiting so that the thread never idles.
 IN_WORK_PER_THREAD: Final = 2
@@ -66,7 +68,8 @@ class Summary(Struct):
 class Replay:
     """What to replay, with what, and where to. Requests before `answer_from_ms` are passed over.
 
-    `at_max` is the latest event time accepted, in milliseconds, the same for all instances.
+    `at_max` is the latest event time accepted, in milliseconds, the same for all instances. `clusters` are the
+    checkpoints of further models by their names.
     """
 
     log: Path
@@ -79,18 +82,21 @@ class Replay:
     experiments: Experiments = NO_EXPERIMENTS
     visibility: VisibilityRules = DEFAULT
     at_max: int = field(default_factory=latest_accepted_ms)
+    clusters: dict[str, Path] = field(default_factory=dict)
 
 
 class Outputs:
     """Files of one instance's outputs, and the summary of them.
 
-    With `offsets` each feed's line begins with the place of its request, for merging instances; see `merge`.
+    With `offsets` each feed's line begins with the place of its request, for merging instances; see `merge`. With
+    `shadows` there is a file of what shadow models say.
     """
 
-    def __init__(self, out: Path, offsets: bool) -> None:
+    def __init__(self, out: Path, offsets: bool, shadows: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._out = out
         self._offsets = offsets
+        self._with_shadows = shadows
         self.summary = Summary()
         self._latencies = Latencies()
         self._counts: dict[str, Counter[str]] = {"dead_letters": Counter(), "degraded": Counter(), "sources": Counter()}
@@ -99,13 +105,16 @@ class Outputs:
         self._feeds: BinaryIO = (self._out / FEEDS).open("wb")
         self._served: BinaryIO = (self._out / SERVED).open("wb")
         self._dead_letters: BinaryIO = (self._out / DEAD_LETTERS).open("wb")
+        (self._out / SHADOW_SCORES).unlink(missing_ok=True)
+        self._shadows: BinaryIO | None = (self._out / SHADOW_SCORES).open("wb") if self._with_shadows else None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._feeds, self._served, self._dead_letters):
-            file.close()
+        for file in (self._feeds, self._served, self._dead_letters, self._shadows):
+            if file is not None:
+                file.close()
         summary = self.summary
         summary.dead_letters = dict(self._counts["dead_letters"].most_common())
         summary.degraded = dict(self._counts["degraded"].most_common())
@@ -116,13 +125,23 @@ class Outputs:
     def answers(self, answers: list[Answer]) -> None:
         """Write feeds and served posts."""
         for answer in answers:
-            mark = b"%d\t" % answer.request.origin.offset if self._offsets else b""
+            mark = self._mark(answer.request)
             self._feeds.write(mark + encode(answer.feed) + b"\n")
             if answer.served is not None:
                 self._served.write(mark + encode(answer.served) + b"\n")
             self._sum_up(answer.feed)
             for stage, duration_s in answer.durations_s.items():
                 self._latencies.observe(stage, duration_s)
+
+    def shadow_scores(self, compared: list[Compared]) -> None:
+        """Write what shadow models say; their time is the stage `shadow`."""
+        for one in compared:
+            if self._shadows is not None:
+                self._shadows.write(self._mark(one.request) + encode(one.scores) + b"\n")
+            self._latencies.observe("shadow", one.duration_s)
+
+    def _mark(self, request: Request) -> bytes:
+        return b"%d\t" % request.origin.offset if self._offsets else b""
 
     def dead_letters(self, letters: list[DeadLetter]) -> None:
         """Write dead letters."""
@@ -152,21 +171,33 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
     """Replay a log as one instance; return what happened, which also lies beside the feeds in `out`.
 
     `progress` is told the bytes read and the bytes of the log, `warming` the shapes compiled and all of them, before
-    the first event is read. Raises LogRefused and CheckpointRefused.
+    the first event is read. Raises LogRefused, CheckpointRefused, and ParameterRefused for a model nobody loaded.
     """
     reader = LogReader(what.log)
-    phoenix = Phoenix.load(what.checkpoint)
-    phoenix.warm_up(what.parameters.selection.candidates_max, warming)
+    clusters = Clusters.load(what.checkpoint, what.clusters)
+    clusters.check(what.parameters)
+    what.experiments.check(what.parameters, clusters.check)
+    clusters.warm_up(what.parameters.selection.candidates_max, warming)
+    phoenix, several = clusters.prod, len(clusters.names) > 1
     state = MemoryState(what.parameters, live_posts(what.parameters, phoenix), what.visibility)
-    ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
-    intake = Intake(state, what.parameters, what.ownership, what.answer_from_ms, experiments=what.experiments)
+    shadows = Shadows(clusters) if several else None
+    ranker = Ranker(clusters, what.threads, what.threads * IN_WORK_PER_THREAD, shadows)
+    intake = Intake(
+        state,
+        what.parameters,
+        what.ownership,
+        what.answer_from_ms,
+        experiments=what.experiments,
+        check=clusters.check,
+    )
     job = ForYou(intake, phoenix, ranker)
-    with Outputs(what.out, offsets=what.ownership.instances > 1) as outputs:
+    with Outputs(what.out, offsets=what.ownership.instances > 1, shadows=several) as outputs:
         source = PollSource(_told(polls_of(reader, at_max=what.at_max), reader, progress), ranker.ready)
         # Every instance refuses the same lines; the first one writes them down.
         letters = outputs.dead_letters if what.ownership.instance == 0 else _ignore
         start_s = time.perf_counter()
-        run(for_you(job, source, Sinks(EachSink(outputs.answers), EachSink(letters))))
+        shadow_scores = EachSink(outputs.shadow_scores) if several else None
+        run(for_you(job, source, Sinks(EachSink(outputs.answers), EachSink(letters), shadow_scores)))
         ranker.close()
         summary = outputs.summary
         summary.wall_s = time.perf_counter() - start_s
@@ -190,7 +221,8 @@ def _told(polls: Iterator[RawPoll], reader: LogReader, progress: Told | None) ->
 def merge(parts: list[Path], out: Path) -> None:
     """Merge the outputs of instances into one: feeds in the order of their requests, as one instance writes them."""
     out.mkdir(parents=True, exist_ok=True)
-    for name in (FEEDS, SERVED):
+    shadows = (SHADOW_SCORES,) if (parts[0] / SHADOW_SCORES).exists() else ()
+    for name in (FEEDS, SERVED, *shadows):
         lines = [line for part in parts for line in (part / name).read_bytes().splitlines(keepends=True)]
         lines.sort(key=lambda line: int(line[: line.index(b"\t")]))
         (out / name).write_bytes(b"".join(line[line.index(b"\t") + 1 :] for line in lines))

@@ -100,9 +100,16 @@ class Poll:
 
 
 def decode(
-    raw: RawPoll, parameters: Parameters, ownership: Ownership, experiments: Experiments = NO_EXPERIMENTS
+    raw: RawPoll,
+    parameters: Parameters,
+    ownership: Ownership,
+    experiments: Experiments = NO_EXPERIMENTS,
+    check: Callable[[Parameters], None] | None = None,
 ) -> Poll:
-    """Return a poll's events, in columns where there are many of a kind; whatever is refused is a dead letter."""
+    """Return a poll's events, in columns where there are many of a kind; whatever is refused is a dead letter.
+
+    `check` raises ParameterRefused for a request's parameters that this job can't do with.
+    """
     poll = Poll()
     decoded = decode_batch(raw.raw, raw.at_max)
     for index, reason in raw.errors.items():
@@ -125,7 +132,7 @@ def decode(
             poll.post_origins.append(_origin(raw, index))
             poll.post_places.append(index)
         elif isinstance(event, FeedRequest):
-            _take_request(poll, event, raw, index, partial(experiments.for_request, parameters), ownership)
+            _take_request(poll, event, raw, index, partial(experiments.for_request, parameters), check, ownership)
         else:
             _take_other(poll, event, raw, index, ownership)
     last = (event.at for event in reversed(decoded) if not isinstance(event, Refused))
@@ -215,11 +222,14 @@ def _take_request(
     raw: RawPoll,
     index: int,
     resolve: Callable[[int, dict[str, Overriding]], tuple[Parameters, Exposures]],
+    check: Callable[[Parameters], None] | None,
     ownership: Ownership,
 ) -> None:
     viewer, origin = key_of(event.viewer), _origin(raw, index)
     try:
         resolved, exposures = resolve(viewer, event.parameters)
+        if check is not None and event.parameters:
+            check(resolved)
     except ParameterRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return

@@ -10,7 +10,7 @@ Who is in which arm depends on the viewer's key and the experiment's name alone:
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,15 @@ class Experiments:
             return cls(msgspec.convert(tables, dict[str, dict[str, Arm]]))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise ParameterRefused(f"experiment file {path} can't be read: {error}") from None
+
+    def check(self, base: Parameters, check: Callable[[Parameters], None]) -> None:
+        """Check each arm's parameters; raises what `check` raises as ParameterRefused, with experiment and arm."""
+        for name, of in self._arms.items():
+            for arm_name, arm in of.items():
+                try:
+                    check(for_request(base, arm.parameters))
+                except ParameterRefused as error:
+                    raise ParameterRefused(f"experiment {name}, arm {arm_name}: {error}") from None
 
     def exposures(self, viewer: int) -> Exposures:
         """Return the arm that a viewer, by key, is in, for each experiment."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from bytewax.operators import StatefulBatchLogic
 
-from models.phoenix import Phoenix
+from operators.clusters import Clusters, Compared, Comparison, Shadows, is_shadowed
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import Accounting, attempt
 from operators.pipeline.scorers import best_first, score_alone
@@ -54,17 +54,20 @@ class Ranker:
     """Rank on a few threads. `in_work` counts the requests handed in and not yet out again.
 
     JAX releases the interpreter lock, and two threads with a request each are twice as fast as one batch of two, so
-    there are as many threads as cores to spend.
+    there are as many threads as cores to spend. Where there are `shadows`, comparisons go there once requests are out.
     """
 
-    def __init__(self, phoenix: Phoenix, threads: int, in_work_max: int) -> None:
-        self._phoenix = phoenix
+    def __init__(self, clusters: Clusters, threads: int, in_work_max: int, shadows: Shadows | None = None) -> None:
+        self._clusters = clusters
+        self._shadows = shadows
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="phoenix")
         self._in_work_max = in_work_max
         self._pending: deque[Future[Ranked]] = deque()
 
     def room(self) -> int:
         """Return how many more requests may come: sources ask before they poll."""
+        if self._shadows is not None and not self._shadows.room():
+            return 0
         return max(0, self._in_work_max - len(self._pending))
 
     def ready(self) -> bool:
@@ -92,30 +95,45 @@ class Ranker:
         done = []
         while self._pending and (wait or self._pending[0].done()):
             done.append(self._pending.popleft().result())
+        if self._shadows is not None:
+            # Here, not where they were ranked: requests leave in their order, and so do comparisons.
+            for ranked in done:
+                if ranked.comparison is not None:
+                    self._shadows.submit(ranked.comparison)
+                    ranked.comparison = None
         return done
+
+    def compared(self, wait: bool = False) -> list[Compared]:
+        """Return the comparisons that are done, in the order of their requests; with `wait`, all."""
+        return [] if self._shadows is None else self._shadows.finished(wait)
 
     def busy(self) -> bool:
         """Return whether anything is in work."""
-        return bool(self._pending)
+        return bool(self._pending) or (self._shadows is not None and self._shadows.busy())
 
     def close(self) -> None:
         """End the threads."""
         self._pool.shutdown()
+        if self._shadows is not None:
+            self._shadows.close()
 
     def _rank(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
         start_s = time.perf_counter()
         limit = query.parameters.selection.candidates_max
         ranked = table.take(slice(0, limit))
         accounting.count("candidates_max", len(table), len(ranked))
-        probabilities = vectors = None
+        probabilities = vectors = comparison = None
+        model = self._clusters.version(query.parameters.models.cluster)
         if not query.is_late():
-            probabilities = attempt(
-                query, "phoenix", lambda: self._phoenix.rank(query.context, ranked.rank_columns()), None
-            )
+            columns = ranked.rank_columns()
+            outputs = self._clusters.rank(query, columns)
+            probabilities, model = outputs.probabilities, outputs.model
+            if self._shadows is not None and is_shadowed(query):
+                comparison = Comparison(query, columns, ranked.post, outputs, names)
         if probabilities is not None and query.parameters.dpp.enabled:
             vectors = attempt(query, "vectors", partial(self._vectors, query, ranked, probabilities), None)
         accounting.timed("rank", time.perf_counter() - start_s)
-        return Ranked(query, ranked, probabilities, accounting, names, self._phoenix.version, vectors)
+        return Ranked(query, ranked, probabilities, accounting, names, model, vectors, comparison)
 
     def _vectors(self, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> LikelyVectors:
         """Return the unit vectors of the candidates that may be selected, zeros for the others."""
@@ -125,32 +143,32 @@ class Ranker:
             # Cold start may raise one that ranks low: the best it can choose from are among them.
             small = best_first(alone, table, COLD_STARTS, np.flatnonzero(eligible(query, table)))
             likely = np.concatenate([likely[: VECTORS_MAX - len(small)], small])
-        vectors = self._phoenix.embed_posts(
+        vectors = self._clusters.prod.embed_posts(
             table.rank_post[likely], table.rank_author[likely], table.rank_terms[likely]
         )
         return LikelyVectors.of(len(table), likely, vectors)
 
 
-class RankLogic(StatefulBatchLogic[Any, Ranked, None]):
+class RankLogic(StatefulBatchLogic[Any, Ranked | Compared, None]):
     """The step around `Ranker`: hands in what comes, drains by a timer, and empties itself at the end of the log."""
 
     def __init__(self, ranker: Ranker, submit: Callable[[Any], None]) -> None:
         self._ranker = ranker
         self._submit = submit
 
-    def on_batch(self, values: list[Any]) -> tuple[list[Ranked], bool]:
+    def on_batch(self, values: list[Any]) -> tuple[list[Ranked | Compared], bool]:
         """Hand in requests; return what is finished."""
         for value in values:
             self._submit(value)
-        return self._ranker.finished(), self.RETAIN
+        return self._finished(), self.RETAIN
 
-    def on_notify(self) -> tuple[list[Ranked], bool]:
+    def on_notify(self) -> tuple[list[Ranked | Compared], bool]:
         """Return what is finished."""
-        return self._ranker.finished(), self.RETAIN
+        return self._finished(), self.RETAIN
 
-    def on_eof(self) -> tuple[list[Ranked], bool]:
+    def on_eof(self) -> tuple[list[Ranked | Compared], bool]:
         """Return all the rest."""
-        return self._ranker.finished(wait=True), self.RETAIN
+        return self._finished(wait=True), self.RETAIN
 
     def notify_at(self) -> datetime | None:
         """Return when to look again, while anything is in work."""
@@ -159,3 +177,6 @@ class RankLogic(StatefulBatchLogic[Any, Ranked, None]):
     def snapshot(self) -> None:
         """Return nothing: requests in work are read again after a restart."""
         return
+
+    def _finished(self, wait: bool = False) -> list[Ranked | Compared]:
+        return [*self._ranker.finished(wait), *self._ranker.compared(wait)]

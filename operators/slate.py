@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from operators.clusters import Comparison
 from operators.pipeline.candidates import SOURCES, CandidateTable
 from operators.pipeline.explanation import explain, why
 from operators.pipeline.filters import AT_THE_SLATE
@@ -24,7 +25,8 @@ from schemas.feeds import Dropped, Feed, FeedItem, ScoreExplanation
 class Ranked:
     """Candidates with the model's word on them: float32[n, 19], or None where the model failed.
 
-    `vectors` float32[n, D] are the unit vectors of the likely best, zeros for others.
+    `vectors` float32[n, D] are the unit vectors of the likely best, zeros for others. `comparison` is what shadow
+    models are to score as well.
     """
 
     query: Query
@@ -34,6 +36,7 @@ class Ranked:
     names: Names
     model: str
     vectors: Vectors | None = None
+    comparison: Comparison | None = None
 
 
 def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:

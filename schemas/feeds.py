@@ -101,6 +101,26 @@ class PostCounts(Struct, tag_field="kind", tag="post_counts", frozen=True):
     shown: int = 0
 
 
+class ShadowScores(Struct, tag_field="kind", tag="shadow_scores", frozen=True, omit_defaults=True):
+    """What several models say of one request's candidates, for comparison (topic shadow-scores, key viewer).
+
+    `cluster` is the model that the request asked for, `ranked_by` the versions that ranked, `models` the version of
+    each that answered; `failed` names those that did not. `scores` holds for each model and action, as
+    `phoenix.prod.favorite`, a number for each of `posts`: the first of the `candidates` that were ranked.
+    """
+
+    at: TimeMs
+    request: Id
+    viewer: Id
+    cluster: str
+    ranked_by: str
+    models: dict[str, str]
+    candidates: int
+    posts: tuple[Id, ...]
+    scores: dict[str, list[float]]
+    failed: tuple[str, ...] = ()
+
+
 class DeadLetter(Struct, tag_field="kind", tag="dead_letter", frozen=True, omit_defaults=True):
     """An input that was refused: where it came from, why, and its bytes (base64 in JSON) (topic dead-letters).
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from schemas.events import TOPIC_OF, TOPICS
-from schemas.feeds import DeadLetter, Feed, PostCounts
+from schemas.feeds import DeadLetter, Feed, PostCounts, ShadowScores
 
 FOLDER: Final = Path(__file__).parent / "json"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -19,7 +19,12 @@ def types_by_topic() -> dict[str, list[type[Struct]]]:
     by_topic: dict[str, list[type[Struct]]] = {topic: [] for topic in TOPICS}
     for kind, topic in TOPIC_OF.items():
         by_topic[topic].append(kind)
-    return by_topic | {"feeds": [Feed], "post-counts": [PostCounts], "dead-letters": [DeadLetter]}
+    return by_topic | {
+        "feeds": [Feed],
+        "post-counts": [PostCounts],
+        "shadow-scores": [ShadowScores],
+        "dead-letters": [DeadLetter],
+    }
 
 
 def schema_of(topic: str) -> dict[str, Any]:

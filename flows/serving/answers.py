@@ -9,11 +9,12 @@ import msgspec
 from flows.for_you import Answer
 from flows.serving.counts import Counts
 from flows.serving.earlier import Answered, Earlier
-from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED
+from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED, SHADOW_SCORES
 from infra.kafka.headers import TRACEPARENT, origin_headers, schema_header, trace_headers
 from infra.kafka.outbox import Outbox, Outgoing
 from infra.kafka.topics import MESSAGE_BYTES_MAX, TOPIC
 from infra.operations import Metrics, Tracing
+from operators.clusters import Compared
 from operators.keys import Keys, keys_of
 from operators.viewers.query import DEADLINE, Request
 from schemas.codec import encode
@@ -40,7 +41,9 @@ class Answers:
         self._metrics = metrics
         self._tracing = tracing
         self._owns = owns
-        self._schemas = {topic: schema_header(TOPIC[topic].schema) for topic in (FEEDS, SERVED, DEAD_LETTERS)}
+        self._schemas = {
+            topic: schema_header(TOPIC[topic].schema) for topic in (FEEDS, SERVED, SHADOW_SCORES, DEAD_LETTERS)
+        }
         self.answers = 0
         self.letters = 0
 
@@ -80,6 +83,16 @@ class Answers:
     def _delivered(self, published_ms: int) -> None:
         if published_ms:
             self._metrics.observe_stages({"end_to_end": max(0.0, time.time() - published_ms / 1000)})
+
+    def compare(self, compared: list[Compared]) -> None:
+        """Send what shadow models say; nothing depends on it, and it may come twice after a restart, or not at all."""
+        for one in compared:
+            origin = one.request.origin
+            headers = origin_headers(origin.topic, origin.partition, origin.offset, origin.published_ms)
+            about = [*headers, self._schemas[SHADOW_SCORES], *trace_headers(origin.headers)]
+            place, key = (SHADOW_SCORES, origin.partition), key_of_id(one.scores.viewer)
+            self._outbox.send(Outgoing(place, key, encode(one.scores), about, patient=True, optional=True))
+            self._metrics.observe_stages({"shadow": one.duration_s})
 
     def answered(self, request: Request) -> Keys | None:
         """Return the posts of the feed that an earlier process answered a request with; None where there is none.

@@ -9,6 +9,7 @@ import typer
 
 from flows.options import (
     Checkpoint,
+    Cluster,
     ExperimentFile,
     Json,
     Log,
@@ -16,6 +17,7 @@ from flows.options import (
     Set,
     VisibilityFile,
     checkpoint_path,
+    clusters_from,
     experiments_from,
     parameters_from,
     visibility_from,
@@ -67,6 +69,7 @@ def serve(
     assignments: Set = None,
     experiments: ExperimentFile = None,
     visibility: VisibilityFile = None,
+    cluster: Cluster = None,
     prefix: Prefix = "",
     kafka_set: KafkaSet = None,
     threads: Annotated[int, typer.Option(min=1, help="threads that rank; 0 cores are left over by default")] = 2,
@@ -112,6 +115,7 @@ def serve(
                 lost=LOST_POLICIES[on_lost_offsets],
                 experiments=experiments_from(experiments),
                 visibility=visibility_from(visibility),
+                clusters=clusters_from(cluster),
             )
         )
 

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -27,7 +27,7 @@ from infra.kafka.outbox import Outbox
 from infra.kafka.source import KafkaSource, Turns
 from infra.operations import Health, Metrics, get_log, serve_operations, tracing_from_environment
 from infra.polls import EachSink, run
-from models.phoenix import Phoenix
+from operators.clusters import Clusters, Shadows
 from operators.decode import Ownership
 from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import Parameters
@@ -57,7 +57,8 @@ SWITCH_INTERVAL_S: Final = 0.0001
 class Serving:
     """What to serve, with what, and where.
 
-    `viewers_in_memory_max` viewers at most stay in memory between epochs; `epoch_s` is the time between commits.
+    `viewers_in_memory_max` viewers at most stay in memory between epochs; `epoch_s` is the time between commits;
+    `clusters` are the checkpoints of further models by their names.
     """
 
     connection: Connection
@@ -73,6 +74,7 @@ class Serving:
     lost: LostPolicy = "stop"
     experiments: Experiments = NO_EXPERIMENTS
     visibility: VisibilityRules = DEFAULT
+    clusters: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Job:
@@ -83,7 +85,7 @@ class Job:
         what: Serving,
         topics: Mapping[str, int],
         ownership: Ownership,
-        phoenix: Phoenix,
+        clusters: Clusters,
         state: DurableState,
         metrics: Metrics,
         health: Health,
@@ -109,13 +111,17 @@ class Job:
             journal=self._journal,
             counts_events=False,
             experiments=what.experiments,
+            check=clusters.check,
         )
         self.intake.clock_ms = state.posts_positions.clock_ms
-        self._ranker = Ranker(phoenix, what.threads, what.threads * IN_WORK_PER_THREAD)
-        self._flow = ForYou(self.intake, phoenix, self._ranker)
+        # Viewers wait here: what shadow models have no time for is passed over.
+        self._shadows = Shadows(clusters, may_lose=True) if len(clusters.names) > 1 else None
+        self._ranker = Ranker(clusters, what.threads, what.threads * IN_WORK_PER_THREAD, self._shadows)
+        self._flow = ForYou(self.intake, clusters.prod, self._ranker)
         self._polls = 0
         self._due = False
         self._stopping = False
+        self._shadow_lost = 0
         self._gauged_at_s = self._probed_at_s = 0.0
         log.info(
             "beginning",
@@ -130,7 +136,8 @@ class Job:
         Raises what ended it otherwise: KafkaRefused, StoreRefused, OSError of a full disk.
         """
         turns = Turns(self._poll, self._before, self._epoch_ended, lambda: self._stopping)
-        sinks = Sinks(EachSink(self._answers.send), EachSink(self._answers.bury))
+        shadow_scores = EachSink(self._answers.compare) if self._shadows is not None else None
+        sinks = Sinks(EachSink(self._answers.send), EachSink(self._answers.bury), shadow_scores)
         source = KafkaSource(turns)
         run(for_you(self._flow, source, sinks), timedelta(seconds=self._what.epoch_s))
         if source.failure is not None:
@@ -193,6 +200,10 @@ class Job:
         self._probe_index(time.monotonic())
         metrics.requests_in_work.set(self._ranker.in_work)
         metrics.requests_waiting.set(inbox.waiting)
+        if self._shadows is not None:
+            lost = self._shadows.lost + self._outbox.lost
+            metrics.shadow_lost.inc(lost - self._shadow_lost)
+            self._shadow_lost = lost
         metrics.live_posts.set(len(self._state.posts.table))
         metrics.viewers.labels("memory").set(len(self._state.viewers))
         metrics.viewers.labels("store").set(sum(len(store) for store in self._state.stores.values()))
@@ -252,7 +263,8 @@ class Job:
 def serve(what: Serving) -> None:
     """Serve as one instance until SIGTERM or SIGINT.
 
-    Raises KafkaRefused, StoreRefused, OperationsRefused and CheckpointRefused for what keeps it from beginning.
+    Raises KafkaRefused, StoreRefused, OperationsRefused, CheckpointRefused and ParameterRefused for what keeps it from
+    beginning.
     """
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     metrics, health = Metrics(what.instance, what.instances), Health()
@@ -262,13 +274,17 @@ def serve(what: Serving) -> None:
     try:
         topics = _checked_topics(what)
         ownership = _ownership(what, topics)
-        phoenix = Phoenix.load(what.checkpoint)
-        metrics.set_model(phoenix.version)
-        state = DurableState(what.state, ownership.owned, ownership.instance, what.parameters, phoenix, what.visibility)
+        clusters = Clusters.load(what.checkpoint, what.clusters)
+        clusters.check(what.parameters)
+        what.experiments.check(what.parameters, clusters.check)
+        metrics.set_model(clusters.version(what.parameters.models.cluster))
+        state = DurableState(
+            what.state, ownership.owned, ownership.instance, what.parameters, clusters.prod, what.visibility
+        )
         metrics.watch_disk(what.state)
         try:
-            _load(what, phoenix, state, metrics, health)
-            job = Job(what, topics, ownership, phoenix, state, metrics, health)
+            _load(what, clusters, state, metrics, health)
+            job = Job(what, topics, ownership, clusters, state, metrics, health)
             with stopped_by_signals(job.stop):
                 job.run()
         finally:
@@ -299,7 +315,7 @@ def _ownership(what: Serving, topics: Mapping[str, int]) -> Ownership:
         raise KafkaRefused(f"--instance {what.instance}/{what.instances} can't be: {error}.") from None
 
 
-def _load(what: Serving, phoenix: Phoenix, state: DurableState, metrics: Metrics, health: Health) -> None:
+def _load(what: Serving, clusters: Clusters, state: DurableState, metrics: Metrics, health: Health) -> None:
     """Compile the model's shapes while the live posts come back."""
 
     def compiling(done: int, of: int) -> None:
@@ -310,7 +326,7 @@ def _load(what: Serving, phoenix: Phoenix, state: DurableState, metrics: Metrics
         metrics.warm_up_ratio.set(done / of / 2)
 
     with ThreadPoolExecutor(1) as compiler:
-        compiled = compiler.submit(phoenix.warm_up, what.parameters.selection.candidates_max, compiling)
+        compiled = compiler.submit(clusters.warm_up, what.parameters.selection.candidates_max, compiling)
         state.load_posts(loading)
         health.set("index", True)
         compiled.result()

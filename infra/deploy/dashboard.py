@@ -83,7 +83,10 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel(
             "outputs the broker did not take",
             "ops",
-            ((_rate("foryou_delivery_errors_total", "instance"), "{{instance}}"),),
+            (
+                (_rate("foryou_delivery_errors_total", "instance"), "{{instance}}"),
+                (_rate("foryou_shadow_lost_total", "instance"), "shadow scores {{instance}}"),
+            ),
         ),
     ),
     "Does it keep up?": (

@@ -97,7 +97,7 @@ def _headers(topic: Topic) -> dict[str, Any]:
         headers.TRACEPARENT: {"type": "string", "description": "W3C trace context"},
     }
     required = [headers.SCHEMA] if topic.ours else []
-    if topic.name in ("feeds", "served", "dead-letters"):
+    if topic.name in ("feeds", "served", "shadow-scores", "dead-letters"):
         origin = {
             headers.ORIGIN_TOPIC: text,
             headers.ORIGIN_PARTITION: number,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from infra.kafka.inbox import Connection, Place
 from infra.kafka.settings import open_producer, producer_settings
@@ -27,7 +27,8 @@ class DeliveryFailed(RuntimeError):
 class Outgoing:
     """A message; once the broker has it `delivered` is called, and `then` is sent: it can't arrive alone.
 
-    A `patient` one may leave some milliseconds later, together with others.
+    A `patient` one may leave some milliseconds later, together with others. Of an `optional` one nothing depends: no
+    commit waits for it, and where the broker or the queue does not take it, it is gone and `lost` counts it.
     """
 
     place: Place
@@ -37,6 +38,7 @@ class Outgoing:
     delivered: Callable[[], None] | None = None
     then: "Outgoing | None" = None
     patient: bool = False
+    optional: bool = False
 
 
 class Outbox:
@@ -52,13 +54,18 @@ class Outbox:
         self._patient: Producer = open_producer(patient, error_cb=_log_error)
         self._open: set[int] = set()
         self._sent = 0
+        self._optional = 0
         self._failed: KafkaError | None = None
         self._abandoned = False
         self.failures = 0
+        self.lost = 0
         self.ends: dict[Place, int] = {}  # one past the last acknowledged message of each partition
 
     def send(self, outgoing: Outgoing) -> None:
         """Send a message."""
+        if outgoing.optional:
+            self._produce_optional(outgoing)
+            return
         self._sent += 1
         self._open.add(self._sent)
         self._produce(outgoing, self._sent)
@@ -78,21 +85,25 @@ class Outbox:
             else:
                 self._open.discard(number)
 
-        topic, partition = outgoing.place
-        sent: dict[str, Any] = {
-            "partition": partition,
-            "key": outgoing.key,
-            "value": outgoing.value,
-            "headers": list(outgoing.headers),
-            "on_delivery": acknowledged,
-        }
+        topic, sent = self._naming.of(outgoing.place[0]), _sent(outgoing, acknowledged)
         producer = self._patient if outgoing.patient else self._producer
         while True:
             try:
-                producer.produce(self._naming.of(topic), **sent)
+                producer.produce(topic, **sent)
                 return
             except BufferError:
                 producer.poll(FULL_WAIT_S)
+
+    def _produce_optional(self, outgoing: Outgoing) -> None:
+        def acknowledged(error: KafkaError | None, _message: Message) -> None:
+            self._optional -= 1
+            self.lost += error is not None
+
+        try:
+            self._patient.produce(self._naming.of(outgoing.place[0]), **_sent(outgoing, acknowledged))
+            self._optional += 1
+        except (BufferError, KafkaException):
+            self.lost += 1
 
     def poll(self, timeout_s: float = 0) -> None:
         """Take acknowledgements in; raises DeliveryFailed when one says that a message is lost."""
@@ -119,11 +130,25 @@ class Outbox:
         self._abandoned = True
 
     def drain(self, timeout_s: float) -> bool:
-        """Wait until everything is acknowledged, what acknowledgements send included; return whether it is."""
+        """Wait until everything is acknowledged, what acknowledgements send included; return whether it is.
+
+        What is optional is waited for as well, and not asked about.
+        """
         end_s = time.monotonic() + timeout_s
-        while self._open and time.monotonic() < end_s:
+        while (self._open or self._optional) and time.monotonic() < end_s:
             self.poll(0.01)
         return not self._open
+
+
+def _sent(outgoing: Outgoing, acknowledged: Callable[[KafkaError | None, Message], None]) -> dict[str, Any]:
+    """Return the arguments of a message for librdkafka."""
+    return {
+        "partition": outgoing.place[1],
+        "key": outgoing.key,
+        "value": outgoing.value,
+        "headers": list(outgoing.headers),
+        "on_delivery": acknowledged,
+    }
 
 
 def _log_error(error: KafkaError) -> None:

@@ -81,6 +81,9 @@ TABLE: Final[tuple[Topic, ...]] = (
           retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
     Topic("served", "served/1", "viewer", "what each feed showed, for training", True, retention_s=7 * DAY_S,
           retention_min_s=DAY_S),
+    # For looking at: nothing reads it, and what a job had no time for is not in it.
+    Topic("shadow-scores", "shadow-scores/1", "viewer", "what several models say of the same candidates", True,
+          retention_s=3 * DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
     Topic("dead-letters", "dead-letter/1", "source", "refused messages, their bytes and why", True,
           retention_s=7 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
 )  # fmt: skip

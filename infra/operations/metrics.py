@@ -101,6 +101,9 @@ class Metrics:
         self.requests_in_work = Gauge(
             "foryou_requests_in_work", "Requests read and not yet answered", registry=registry
         )
+        self.shadow_lost = Counter(
+            "foryou_shadow_lost", "Comparisons with shadow models that were passed over or not taken", registry=registry
+        )
         self.requests_waiting = Gauge(
             "foryou_requests_waiting", "Requests in work that wait for a ranker's thread", registry=registry
         )

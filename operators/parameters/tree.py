@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
+from operators.parameters.models import Hybrid, Models
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Selection, Serving, SlateDiversity
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
@@ -37,6 +38,8 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     co_likers: CoLikers = CoLikers()
     fallback: Fallback = Fallback()
     filters: Filters = Filters()
+    models: Models = Models()
+    hybrid: Hybrid = Hybrid()
     weights: Weights = Weights()
     scoring: Scoring = Scoring()
     gate: Gate = Gate()
@@ -103,8 +106,9 @@ def _entries() -> Iterator[Entry]:
 ENTRIES: Final[dict[str, Entry]] = {entry.name: entry for entry in _entries()}
 DEFAULTS: Final = Parameters()
 
-# Every output of the model has a weight.
+# Every output of the model has a weight, and can be lent.
 assert set(ACTIONS) <= set(Weights.__struct_fields__)
+assert set(ACTIONS) == set(Hybrid.__struct_fields__)
 
 
 def _unknown(name: str) -> str:

@@ -33,7 +33,13 @@ MODEL: Final = Component(
     "phoenix",
     "Predict for each candidate what the viewer will do with it.",
     "1.5, 3",
-    reads=("selection.candidates_max", "serving.deadline_ms"),
+    reads=("models.cluster", "models.fallback", "selection.candidates_max", "serving.deadline_ms"),
+)
+HYBRID: Final = Component(
+    "scorer",
+    "hybrid",
+    "Take the outputs of those actions that name another model (`hybrid.favorite` and so on) from that one.",
+    "2023-generation.md 1",
 )
 VALUE: Final = Component(
     "scorer",
@@ -60,6 +66,14 @@ SIDE_EFFECTS: Final = (
         "1.5 side effects",
         reads=("filters.served_window_s", "filters.served_max"),
     ),
+    Component(
+        "side effect",
+        "shadow",
+        "Let other models score the same candidates, and log what all of them say, for comparison.",
+        "2023-generation.md 1",
+        switch="models.shadow",
+        reads=("models.shadow_rate",),
+    ),
 )
 
 
@@ -77,6 +91,7 @@ def _in_order(parameters: Parameters, rules: VisibilityRules) -> Iterator[Compon
     for one in PRE_SCORING:
         yield _told("filter", one)
     yield MODEL
+    yield HYBRID
     for one in AT_THE_SLATE:
         yield _told("filter at the slate", one)
     yield VALUE
