@@ -10,6 +10,8 @@ from models.inputs import TERM_VALUES
 # Every matrix product's output width is a multiple of this: with whole vectors of 16 floats and no edge tile, XLA on
 # a CPU gives a row the same bits whatever the number of rows beside it (tests/models/test_exactness.py).
 VECTOR: Final = 16
+# Products of the whole numbers of a codebook of this width stay below 2^31 (models/semantic_ids.py).
+SEMANTIC_WIDTH_MAX: Final = 512
 
 Width = Annotated[int, Meta(ge=VECTOR, le=4096, multiple_of=VECTOR)]
 Buckets = Annotated[int, Meta(ge=2, le=2**27)]
@@ -33,6 +35,9 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     `co_likers` how close those who acted on it are to the viewer, and how fresh that is. With `viewer_in_candidates`
     every candidate's token is added to and multiplied by the viewer's: a taste for a topic is a product of the two,
     which attention and feed-forward alone are slow to find.
+
+    With `semantic_levels` both models read that many semantic IDs of a post, `semantic_codes` a level, from a codebook
+    in the checkpoint (models/semantic_ids.py; x-algorithm.md 3.4 has 6 of 256).
     """
 
     width: Width = 128
@@ -53,6 +58,8 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     counts: bool = False
     co_likers: bool = False
     viewer_in_candidates: bool = False
+    semantic_levels: Annotated[int, Meta(ge=0, le=6)] = 0
+    semantic_codes: Annotated[int, Meta(ge=2, le=256)] = 256
 
     def __post_init__(self) -> None:
         for name, width, heads in (
@@ -63,6 +70,10 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
                 raise ValueError(
                     f"{name} {width} over {heads} heads: the width of a head must be a multiple of {VECTOR}"
                 )
+        if self.semantic_levels and (self.retrieval_causal or self.retrieval_width > SEMANTIC_WIDTH_MAX):
+            raise ValueError(
+                f"semantic IDs are for towers of up to {SEMANTIC_WIDTH_MAX} that read a history from both sides"
+            )
 
     def as_dict(self) -> dict[str, object]:
         """Return the configuration as plain data, as a checkpoint states it.
@@ -70,9 +81,11 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
         What is switched off isn't mentioned: models from before there was such a thing keep their version.
         """
         stated: dict[str, object] = msgspec.to_builtins(self)
-        for name in ("retrieval_causal", "counts", "co_likers", "viewer_in_candidates"):
+        for name in ("retrieval_causal", "counts", "co_likers", "viewer_in_candidates", "semantic_levels"):
             if not stated[name]:
                 del stated[name]
+        if not self.semantic_levels:
+            del stated["semantic_codes"]
         return stated
 
 

@@ -104,7 +104,7 @@ def predictions_of(phoenix: Phoenix, batch: ExampleBatch) -> F32:
 
     Some twenty times as fast as asking for one example after the other, and not the same to the bit.
     """
-    context, candidates = batch_features(batch, phoenix.config)
+    context, candidates = batch_features(batch, phoenix.config, phoenix.semantic)
     return np.asarray(_predict(phoenix.parameters.ranker, phoenix.config, context, candidates))
 
 

@@ -7,10 +7,27 @@ from numpy.typing import NDArray
 
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
-from models.inputs import CO_LIKED, F32, I64, U32, U64, Bools, Candidates, Context, ExampleBatch, History, untouched
+from models.inputs import (
+    CO_LIKED,
+    F32,
+    I64,
+    TERMS,
+    U32,
+    U64,
+    Bools,
+    Candidates,
+    Context,
+    ExampleBatch,
+    History,
+    untouched,
+)
+from models.semantic_ids import SemanticIds
 from schemas.actions import COUNTS, VIEWER_COUNTS
 
 I32 = NDArray[np.int32]
+
+# Rows of a post, its author and its terms; those of semantic IDs follow where a model has them.
+ENTITY_ROWS: Final = 4 + TERMS
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 3_600_000
@@ -44,7 +61,8 @@ class ContextFeatures(NamedTuple):
 
     Where the configuration has counts, the rows of the viewer's follow in `request` [2 + VIEWER_COUNTS].
 
-    `entity` [S, 8] = two post, two author and four term rows; `situation` [S, 3] = surface, age, hour;
+    `entity` [S, 8] = two post, two author and four term rows, then the semantic IDs where there are any;
+    `situation` [S, 3] = surface, age, hour;
     `actions` the action bits; `dwell` in units of 30 s, 0 to 1. Slots without history are False in `valid`.
     """
 
@@ -68,16 +86,23 @@ class CandidateFeatures(NamedTuple):
     situation: I32
 
 
-def entity_rows(post: U64, author: U64, terms: NDArray[np.uint16], config: PhoenixConfig) -> I32:
-    """Return int32[..., 8]: two hashed rows of the post, two of its author, four of its terms."""
-    return np.concatenate(
-        [
-            hash_rows(post, ITEM, config.post_buckets),
-            hash_rows(author, AUTHOR, config.author_buckets),
-            term_rows(terms, config.term_buckets),
-        ],
-        axis=-1,
-    )
+def entity_rows(
+    post: U64, author: U64, terms: NDArray[np.uint16], config: PhoenixConfig, semantic: SemanticIds | None = None
+) -> I32:
+    """Return int32[..., 8]: two hashed rows of the post, two of its author, four of its terms.
+
+    Where the configuration has semantic IDs, those of the post follow. Raises ValueError without a codebook for them.
+    """
+    rows = [
+        hash_rows(post, ITEM, config.post_buckets),
+        hash_rows(author, AUTHOR, config.author_buckets),
+        term_rows(terms, config.term_buckets),
+    ]
+    if config.semantic_levels:
+        if semantic is None:
+            raise ValueError("the configuration has semantic IDs: a codebook is needed to give them")
+        rows.append(semantic.rows(terms))
+    return np.concatenate(rows, axis=-1)
 
 
 def post_age_rows(created_ms: I64, at_ms: I64 | np.int64) -> I32:
@@ -137,7 +162,9 @@ def _candidate_situation(ages: I32, flags: I32, counts: U32, co_liked: U32, conf
     return np.concatenate(rows, axis=-1)
 
 
-def context_features(context: Context, slots: int, config: PhoenixConfig) -> ContextFeatures:
+def context_features(
+    context: Context, slots: int, config: PhoenixConfig, semantic: SemanticIds | None = None
+) -> ContextFeatures:
     """Return the features of one context in `slots` slots, right-aligned: the newest action in the last slot.
 
     A history longer than `slots` loses its oldest entries.
@@ -149,14 +176,16 @@ def context_features(context: Context, slots: int, config: PhoenixConfig) -> Con
     features = ContextFeatures(
         user=hash_rows(np.array(context.key, np.uint64), USER, config.user_buckets),
         request=_request_rows(context.surface, at_ms, context.counts, config),
-        entity=np.zeros((slots, 8), np.int32),
+        entity=np.zeros((slots, ENTITY_ROWS + config.semantic_levels), np.int32),
         situation=np.zeros((slots, 3), np.int32),
         actions=np.zeros(slots, np.int32),
         dwell=np.zeros(slots, np.float32),
         valid=np.zeros(slots, np.bool_),
     )
     if n:
-        features.entity[-n:] = entity_rows(history.post[newest], history.author[newest], history.terms[newest], config)
+        features.entity[-n:] = entity_rows(
+            history.post[newest], history.author[newest], history.terms[newest], config, semantic
+        )
         features.situation[-n:] = _situation(history.surface[newest], history.at_ms[newest], at_ms)
         features.actions[-n:] = history.actions[newest].view(np.int32)
         features.dwell[-n:] = _dwell(history.dwell_s[newest])
@@ -195,17 +224,21 @@ def _dwell(dwell_s: F32) -> F32:
     return (np.clip(dwell_s, 0.0, DWELL_SCALE_S) / DWELL_SCALE_S).astype(np.float32)
 
 
-def candidate_features(candidates: Candidates, at_ms: int, config: PhoenixConfig) -> CandidateFeatures:
+def candidate_features(
+    candidates: Candidates, at_ms: int, config: PhoenixConfig, semantic: SemanticIds | None = None
+) -> CandidateFeatures:
     """Return the features of C candidates at the time of a request."""
     flags = candidates.followed.astype(np.int32) + 2 * candidates.has_video.astype(np.int32)
     ages = post_age_rows(candidates.created_ms, np.int64(at_ms))
     return CandidateFeatures(
-        entity_rows(candidates.post, candidates.author, candidates.terms, config),
+        entity_rows(candidates.post, candidates.author, candidates.terms, config, semantic),
         _candidate_situation(ages, flags, candidates.counts, candidates.co_liked, config),
     )
 
 
-def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextFeatures, CandidateFeatures]:
+def batch_features(
+    batch: ExampleBatch, config: PhoenixConfig, semantic: SemanticIds | None = None
+) -> tuple[ContextFeatures, CandidateFeatures]:
     """Return the features of a training batch, each with a leading B; histories become right-aligned."""
     slots = batch.history_post.shape[1]
     # Slot s of a right-aligned row holds entry s - (slots - length); negative means padding.
@@ -214,14 +247,16 @@ def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextF
     rows, columns = np.arange(len(batch.viewer))[:, None], np.maximum(entry, 0)
     at_ms = batch.at_ms[:, None]
     blank = ~valid
-    entity = entity_rows(batch.history_post, batch.history_author, batch.history_terms, config)[rows, columns]
+    known = entity_rows(batch.history_post, batch.history_author, batch.history_terms, config, semantic)
+    entity = known[rows, columns]
     situation = _situation(batch.history_surface, batch.history_at_ms, at_ms)[rows, columns]
     actions = batch.history_actions[rows, columns].view(np.int32)
     dwell = _dwell(batch.history_dwell_s)[rows, columns]
     for column in (entity, situation, actions, dwell):
         column[blank] = 0
-    known = batch.viewer_counts
-    counts = known if len(known) else np.zeros((len(batch.viewer), VIEWER_COUNTS), np.uint32)
+    counts = (
+        batch.viewer_counts if len(batch.viewer_counts) else np.zeros((len(batch.viewer), VIEWER_COUNTS), np.uint32)
+    )
     context = ContextFeatures(
         user=hash_rows(batch.viewer, USER, config.user_buckets),
         request=_request_rows(batch.surface, batch.at_ms, counts, config),
@@ -233,7 +268,7 @@ def batch_features(batch: ExampleBatch, config: PhoenixConfig) -> tuple[ContextF
     )
     flags = batch.followed.astype(np.int32) + 2 * batch.has_video.astype(np.int32)
     candidates = CandidateFeatures(
-        entity_rows(batch.post, batch.author, batch.terms, config),
+        entity_rows(batch.post, batch.author, batch.terms, config, semantic),
         _candidate_situation(post_age_rows(batch.created_ms, at_ms), flags, batch.counts, batch.co_liked, config),
     )
     return context, candidates

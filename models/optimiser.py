@@ -90,13 +90,13 @@ def split(joined: Array, sizes: Tables) -> tuple[Tables, Tables]:
 
 
 def begin(parameters: PhoenixParameters, training: TrainingConfig, head_weights: F32) -> Learned:
-    """Return the state before the first step."""
+    """Return the state before the first step; it has no codebook, which is not learned by steps."""
     # Weak types would have the second step compiled anew: what a step returns has none.
-    parameters = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), parameters)
+    parameters = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), parameters._replace(codebook=None))
     rows: Rows | None = None
     dense: Tree = parameters
     if training.tables != "dense":
-        both = (jnp.concatenate(tables_of(part)) for part in parameters)
+        both = (jnp.concatenate(tables_of(part)) for part in (parameters.ranker, parameters.two_tower))
         weights = jnp.stack(tuple(both), axis=1)
         adagrad = training.tables == "adagrad"
         second = jnp.zeros((len(weights), 2, 1)) if adagrad else jnp.zeros_like(weights)
@@ -212,7 +212,7 @@ def write(
     keep = jnp.minimum(training.averaging, (step - 1) / step)
     rows, its = learned.rows, gradients
     if rows is not None and numbers is not None and taken is not None:
-        both = (jnp.concatenate(tables_of(part)) for part in gradients)
+        both = (jnp.concatenate(tables_of(part)) for part in (gradients.ranker, gradients.two_tower))
         moved = _moved(taken, jnp.stack(tuple(both), axis=1), step, keep, training)
         # Nothing is written where the step is left out: row numbers beyond the tables are dropped.
         where = jnp.where(finite, numbers, len(rows.last))

@@ -16,6 +16,7 @@ from models.config import PhoenixConfig
 from models.features import I32, ContextFeatures, candidate_features, context_features, entity_rows, sequence_features
 from models.inputs import F32, TERMS, U16, U64, Candidates, Context, History
 from models.ranker import OUTPUTS, RankerParameters, init_ranker
+from models.semantic_ids import Codebook, SemanticIds, no_codebook
 from models.serving import TILES, row_offsets
 from models.transformer import ContextLayer
 from models.two_tower import TwoTowerParameters, init_two_tower, post_vectors, viewer_vector
@@ -29,16 +30,22 @@ Progress = Callable[[int, int], None]
 
 
 class PhoenixParameters(NamedTuple):
-    """The parameters of both models."""
+    """The parameters of both models; with them the codebook of semantic IDs, which no training step changes."""
 
     ranker: RankerParameters
     two_tower: TwoTowerParameters
+    codebook: Codebook | None = None
 
 
 def init_parameters(config: PhoenixConfig, seed: int) -> PhoenixParameters:
     """Return fresh parameters; the same seed gives the same."""
     ranker, two_tower = np.random.default_rng(seed).spawn(2)
-    return PhoenixParameters(init_ranker(ranker, config), init_two_tower(two_tower, config))
+    codebook = None
+    if config.semantic_levels:
+        codebook = no_codebook(
+            config.term_buckets, config.semantic_levels, config.semantic_codes, config.retrieval_width
+        )
+    return PhoenixParameters(init_ranker(ranker, config), init_two_tower(two_tower, config), codebook)
 
 
 _embed_posts = jax.jit(post_vectors, static_argnums=1)
@@ -57,6 +64,7 @@ class Phoenix:
         self.version: str = checkpoints.version_of(config, exact)
         self._ranker = serving.prepare(self.parameters.ranker, config)
         self._offsets = row_offsets(config)
+        self.semantic = None if exact.codebook is None else SemanticIds(exact.codebook)
 
     @classmethod
     def untrained(cls, config: PhoenixConfig, seed: int = 0) -> Self:
@@ -107,7 +115,7 @@ class Phoenix:
 
     def embed_posts(self, post: U64, author: U64, terms: U16) -> F32:
         """Return float32[n, D], the unit vectors of posts; a post's bits do not depend on the batch it comes in."""
-        rows = entity_rows(post, author, terms, self.config)
+        rows = entity_rows(post, author, terms, self.config, self.semantic)
         vectors = np.empty((len(rows), self.dimensions), np.float32)
         for start in range(0, len(rows), POSTS_CHUNK):
             part = rows[start : start + POSTS_CHUNK]
@@ -119,8 +127,12 @@ class Phoenix:
 
     def embed_viewer(self, context: Context) -> F32:
         """Return float32[D], the unit vector to search `embed_posts` with."""
-        features_of = sequence_features if self.config.retrieval_causal else context_features
-        features = features_of(context, self._slots(len(context.history)), self.config)
+        slots = self._slots(len(context.history))
+        features = (
+            sequence_features(context, slots, self.config)
+            if self.config.retrieval_causal
+            else context_features(context, slots, self.config, self.semantic)
+        )
         return np.asarray(_embed_viewer(self.parameters.two_tower, self.config, features))
 
     def warm_up(self, candidates_max: int, progress: Progress | None = None) -> None:
@@ -142,13 +154,13 @@ class Phoenix:
 
     def _encode(self, context: Context) -> tuple[list[ContextLayer], serving.Shared]:
         slots = self._slots(len(context.history))
-        features: ContextFeatures = context_features(context, slots, self.config)
-        rows = features.entity + self._offsets[:8]
+        features: ContextFeatures = context_features(context, slots, self.config, self.semantic)
+        rows = features.entity + self._offsets[: features.entity.shape[1]]
         encoded: tuple[list[ContextLayer], serving.Shared] = serving.encode(self._ranker, features, rows, self.config)
         return encoded
 
     def _candidate_rows(self, candidates: Candidates, at_ms: int) -> I32:
-        features = candidate_features(candidates, at_ms, self.config)
+        features = candidate_features(candidates, at_ms, self.config, self.semantic)
         return np.concatenate([features.entity, features.situation], axis=1) + self._offsets
 
 

@@ -20,6 +20,7 @@ from models.features import (
     CO_LIKED_MIDDLES,
     COUNT_BUCKETS,
     COUNT_MIDDLES,
+    ENTITY_ROWS,
     HISTORY_AGES,
     HOURS,
     I32,
@@ -80,6 +81,7 @@ class Entities(NamedTuple):
     project_author: Array  # [2, E, D]
     project_term: Array  # [E, D]
     term_weights: Array  # [4], one a place: topics stand first
+    semantic: Array | None = None  # [levels, 1 + codes, D] of semantic IDs, zeros at first; 0 stands for none
 
 
 class Around(NamedTuple):
@@ -154,6 +156,9 @@ def init_entities(rng: np.random.Generator, config: PhoenixConfig, width: int) -
         project_term=normal(rng, e, width) * e**-0.5,
         # The first term, a topic where there is one, says most of what a post is about.
         term_weights=jnp.array([2.0, 1.0, 1.0, 1.0]),
+        semantic=jnp.zeros((config.semantic_levels, 1 + config.semantic_codes, width))
+        if config.semantic_levels
+        else None,
     )
 
 
@@ -246,14 +251,16 @@ def with_user_counts(tokens: Array, folded: Array, request: Array) -> Array:
 
 
 def entity_tokens(entities: Entities, rows: Array, post_ids: bool) -> Array:
-    """Return the projected sum [..., D] of rows [..., 8] (two post, two author, four term rows)."""
+    """Return the projected sum [..., D] of rows [..., 8] (two post, two author, four term rows), and semantic IDs'."""
     author = entities.author[rows[..., 2:4]]
     token = jnp.einsum("...he,hed->...d", author, entities.project_author)
-    terms = jnp.einsum("...te,t->...e", entities.term[rows[..., 4:]], entities.term_weights)
+    terms = jnp.einsum("...te,t->...e", entities.term[rows[..., 4:ENTITY_ROWS]], entities.term_weights)
     token += terms @ entities.project_term
     if post_ids:
         post = entities.post[rows[..., :2]]
         token += jnp.einsum("...he,hed->...d", post, entities.project_post)
+    if entities.semantic is not None:
+        token += entities.semantic[jnp.arange(len(entities.semantic)), rows[..., ENTITY_ROWS:]].sum(axis=-2)
     return token
 
 

@@ -21,6 +21,7 @@ from models.losses import PROBABILITY_HEADS
 from models.optimiser import Learned, begin
 from models.phoenix import init_parameters
 from models.recipe import TrainingConfig
+from models.semantic_ids import Codebook
 from models.training import Trainer
 
 MAGIC: Final = b"PHXRUN1\n"
@@ -55,8 +56,10 @@ def save_run(path: Path, trainer: Trainer, facts: dict[str, Any]) -> None:
     write_whole(path, body + hashlib.sha256(body).digest())
 
 
-def load_run(path: Path, config: PhoenixConfig, training: TrainingConfig) -> tuple[Trainer, dict[str, Any]]:
-    """Return the trainer of a run and the caller's facts.
+def load_run(
+    path: Path, config: PhoenixConfig, training: TrainingConfig, codebook: Codebook | None = None
+) -> tuple[Trainer, dict[str, Any]]:
+    """Return the trainer of a run and the caller's facts; a codebook is given again, as to a new trainer.
 
     Raises CheckpointRefused for a file that is missing, cut off or damaged, no run, or a run of another configuration
     or with other settings.
@@ -75,7 +78,7 @@ def load_run(path: Path, config: PhoenixConfig, training: TrainingConfig) -> tup
     same = (msgspec.to_builtins(config), msgspec.to_builtins(training))
     if (header["config"], header["training"]) != same:
         raise CheckpointRefused(f"{path}: it was begun with another configuration or other settings: begin anew")
-    trainer = Trainer(config, header["seed"], training)
+    trainer = Trainer(config, header["seed"], training, codebook=codebook)
     trainer.rng.bit_generator.state = header["rng"]
     trainer.taken, trainer.examples, trainer.candidates = header["counts"]
     trainer.losses = [(ranker, retrieval) for ranker, retrieval in header["losses"]]

@@ -54,7 +54,7 @@ TILES: Final = (1536, 768, 384, 192, 128, 64)
 class ServingRanker(NamedTuple):
     """What serving reads; a pytree, never changed."""
 
-    rows: Array  # [N, D]: post 1, post 2, author 1, author 2, four terms, post age, flags and counts, projected
+    rows: Array  # [N, D], projected: 2 post, 2 author and 4 term tables, semantic IDs, post age, flags and counts
     around: Around
     shared: Array  # [D], every candidate's bias
     user_counts: Array | None  # [VIEWER_COUNTS x COUNT_BUCKETS, D] for the user's token
@@ -75,9 +75,10 @@ class Shared(NamedTuple):
 def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
     """Return where each row of a candidate starts in `ServingRanker.rows`, int32[10] and one each for what is told.
 
-    The first eight are entity rows.
+    The first eight are entity rows; those of semantic IDs follow where there are any.
     """
-    sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets] * TERMS + [POST_AGES]
+    sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets] * TERMS
+    sizes += [1 + config.semantic_codes] * config.semantic_levels + [POST_AGES]
     told = COUNTS * config.counts + CO_LIKED * config.co_likers
     sizes += [FLAGS] + [COUNT_BUCKETS] * told
     return np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int32)
@@ -94,6 +95,7 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
         entities.author @ entities.project_author[0],
         entities.author @ entities.project_author[1],
         *(weight * (entities.term @ entities.project_term) for weight in entities.term_weights),
+        *(() if entities.semantic is None else entities.semantic),
         parameters.post_age,
         parameters.flags,
     ]
@@ -121,7 +123,7 @@ def encode(
 ) -> tuple[list[ContextLayer], Shared]:
     """Return what candidates read of a context: keys and values per layer, and what all of them share.
 
-    `rows` int32[S, 8] are the entity rows with their offsets.
+    `rows` int32[S, 8 or more] are the entity rows with their offsets.
     """
     tokens = around_tokens(ranker.around, ranker.rows[rows].sum(axis=1), features)
     request = jnp.asarray(features.request)

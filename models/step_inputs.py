@@ -7,11 +7,12 @@ import msgspec
 import numpy as np
 
 from models.config import PhoenixConfig
-from models.features import DWELL_SCALE_S, I32, CandidateFeatures, ContextFeatures, batch_features
+from models.features import DWELL_SCALE_S, ENTITY_ROWS, I32, CandidateFeatures, ContextFeatures, batch_features
 from models.inputs import TERMS, ExampleBatch
 from models.losses import DWELL_CAP_S, RankerLabels, RetrievalLabels, counts_of, retrieval_labels
 from models.optimiser import Tables
 from models.recipe import TrainingConfig
+from models.semantic_ids import SemanticIds
 
 # Up to this many rows a table's row numbers are looked up in a column of its length, faster than by searching.
 LOOKED_UP_ROWS: Final = 2**22
@@ -29,13 +30,17 @@ class StepInputs(NamedTuple):
 
 
 def step_inputs(
-    batch: ExampleBatch, config: PhoenixConfig, training: TrainingConfig, rng: np.random.Generator
+    batch: ExampleBatch,
+    config: PhoenixConfig,
+    training: TrainingConfig,
+    rng: np.random.Generator,
+    semantic: SemanticIds | None = None,
 ) -> StepInputs:
     """Return what a step reads of a batch: features, lent negatives, labels and weights."""
     if config.co_likers:
         # A lent post carries what the LENDER's co-likers say of it: to learn from it that they mean nothing is wrong.
         training = msgspec.structs.replace(training, negatives=0)
-    context, own = batch_features(batch, config)
+    context, own = batch_features(batch, config, semantic)
     entity = own.entity.reshape(-1, own.entity.shape[-1])
     hidden = rng.random(len(batch.viewer)) < training.identity_dropout
     lent, lent_weight = _lent_negatives(batch, training, rng)
@@ -121,13 +126,15 @@ def compacted(inputs: StepInputs, config: PhoenixConfig) -> tuple[I32, StepInput
     entity = np.concatenate([contexts.entity.reshape(-1, posts.shape[1]), posts])
     found = [
         _rows(read, buckets)
-        for read, buckets in zip((entity[:, :2], entity[:, 2:4], entity[:, 4:], contexts.user), sizes, strict=True)
+        for read, buckets in zip(
+            (entity[:, :2], entity[:, 2:4], entity[:, 4:ENTITY_ROWS], contexts.user), sizes, strict=True
+        )
     ]
     post_places, author_places, term_places, user_places = (places for _, places in found)
 
     def entities(rows: I32) -> I32:
-        columns = post_places(rows[..., :2]), author_places(rows[..., 2:4]), term_places(rows[..., 4:])
-        return np.concatenate(columns, axis=-1)
+        columns = post_places(rows[..., :2]), author_places(rows[..., 2:4]), term_places(rows[..., 4:ENTITY_ROWS])
+        return np.concatenate([*columns, rows[..., ENTITY_ROWS:]], axis=-1)
 
     def context(of: ContextFeatures) -> ContextFeatures:
         return of._replace(user=user_places(of.user), entity=entities(of.entity))

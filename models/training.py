@@ -23,6 +23,7 @@ from models.optimiser import ADAM_EPSILON, Learned, begin, read, settled, write
 from models.phoenix import Phoenix, PhoenixParameters, init_parameters
 from models.ranker import OUTPUT_COLUMNS
 from models.recipe import TrainingConfig
+from models.semantic_ids import Codebook, SemanticIds
 from models.step_inputs import StepInputs, compacted, rows_read, step_inputs, table_sizes
 from schemas.actions import DWELL_TIME
 
@@ -75,10 +76,18 @@ class Trainer:
         seed: int = 0,
         training: TrainingConfig | None = None,
         start: Phoenix | None = None,
+        codebook: Codebook | None = None,
     ) -> None:
-        """Raises ValueError where `start` is a model of another configuration."""
+        """Raises ValueError where `start` is a model of another configuration, and without a codebook that is needed.
+
+        A configuration with semantic IDs needs one (models/semantic_ids.py), `start`'s where none is given.
+        """
         if start is not None and start.config != config:
             raise ValueError("the model to start from has another configuration")
+        if codebook is None and start is not None:
+            codebook = start.parameters.codebook
+        if (codebook is None) != (config.semantic_levels == 0):
+            raise ValueError("a codebook is for configurations with semantic IDs, and those need one")
         use_cache()
         self.config = config
         self.seed = seed
@@ -90,6 +99,8 @@ class Trainer:
         self.losses: list[tuple[float, float]] = []  # of each step: ranker, retrieval
         self.learned: Learned | None = None
         self._start = start
+        self.codebook = codebook
+        self._semantic = None if codebook is None else SemanticIds(codebook)
         self._shape: tuple[int, int, int] | None = None
         self._began_s = time.perf_counter()
         self._before = (0, 0)  # examples and candidates of earlier calls
@@ -143,7 +154,8 @@ class Trainer:
         if self.learned is None:
             raise ValueError("there are no training examples")
         stated = origin or Origin(examples=self.examples, steps=self.taken, seed=self.seed)
-        return Phoenix(self.config, settled(self.learned, table_sizes(self.config), self.training), stated)
+        learned = settled(self.learned, table_sizes(self.config), self.training)
+        return Phoenix(self.config, learned._replace(codebook=self.codebook), stated)
 
     def _begin(self, labels: RankerLabels) -> Learned:
         rates = base_rates(labels)
@@ -159,7 +171,7 @@ class Trainer:
         for batch in batches:
             self._shape = _checked_shape(batch, self._shape, self.config)
             rows: I32 | None = None
-            inputs = step_inputs(batch, self.config, self.training, rng)
+            inputs = step_inputs(batch, self.config, self.training, rng, self._semantic)
             if self.training.tables != "dense":
                 rows, inputs = compacted(inputs, self.config)
             state: Any = rng.bit_generator.state
