@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterable
 from statistics import median_low
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,16 @@ from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.keys import Keys
 from operators.parameters import Parameters
 from operators.posts.husks import is_of, without_names
+from operators.posts.interest_clusters import NO_LIKES, InterestClusters, Likes
 from operators.state import State
 from operators.viewers.query import Query, Request
+from schemas.actions import ACTION_INDEX
 from schemas.codec import Refused
-from schemas.events import PostCreated, Served
+from schemas.events import Follow, PostCreated, Served
 from schemas.ids import key_of, partition_of
 from schemas.polls import RawPoll
 
+FAVORITE: Final = ACTION_INDEX["favorite"]
 # The raw post events of one poll, with the job's clock when they were taken in.
 TakenIn = tuple[int, list[bytes]]
 
@@ -91,19 +95,44 @@ class Intake:
         if poll.actions is not None:
             authors, terms = posts.table.resolve(poll.actions.post)
             if posts.table.end > first_new:
-                later = self._created_later(poll, first_new)
+                later = self._created_later(poll, poll.actions.post, poll.action_places, first_new)
                 authors[later], terms[later] = 0, 0
             known = poll.actions.author
             poll.actions = poll.actions._replace(author=known + authors * (known == 0), terms=terms)
             self._pass_over_actions(poll)
-        if self._counts_events and (poll.everyones is not None or poll.served):
+        if self._counts_events:
+            self._tell_all(poll, first_new)
+        return [poll]
+
+    def _tell_all(self, poll: Poll, first_new: int) -> None:
+        """Tell what all viewers did to whoever keeps that, each instance alike."""
+        posts = self.state.posts
+        if poll.everyones is not None or poll.served:
             posts.counting.take(poll.everyones, poll.served)
             posts.forget_counts()
-        if self._counts_events:
-            posts.followers.take(poll.followers)
-        if self._counts_events and posts.co_likers is not None:
+        posts.followers.take(poll.followers)
+        if posts.co_likers is not None:
             posts.co_likers.take_events(poll.post_events, poll.everyones)
-        return [poll]
+        if posts.interest_clusters is not None:
+            self._tell_interests(poll, posts.interest_clusters, first_new)
+
+    def _tell_interests(self, poll: Poll, clusters: InterestClusters, first_new: int) -> None:
+        """Tell the interest clusters of everybody's follows, and of likes of live posts; of reposts, the original's."""
+        table, actions = self.state.posts.table, poll.everyones
+        likes, places = NO_LIKES, np.empty(0, np.int64)
+        if actions is not None:
+            liked = np.flatnonzero((actions.action == FAVORITE) & ~actions.undo)
+            rows = table.rows_of(actions.post[liked])
+            live = rows >= 0
+            live[self._created_later(poll, actions.post[liked], poll.everyones_places[liked], first_new)] = False
+            liked, rows = liked[live], rows[live]
+            originals = table.rows_of(table.reposted(rows))
+            told = table.gather(np.where(originals >= 0, originals, rows))
+            viewer, at_ms = actions.slot[liked].view(np.uint64), actions.at_ms[liked]
+            likes, places = Likes(viewer, told.key, told.author, told.created_ms, at_ms), poll.everyones_places[liked]
+        changes = zip(poll.followers, poll.follower_places, strict=True)
+        follows = [(event, place) for event, place in changes if isinstance(event, Follow)]
+        clusters.take(likes, places, [event for event, _ in follows], [place for _, place in follows])
 
     def _delete_user(self, key: int) -> None:
         """Delete all that is known of a user: the posts at once, the viewers that name it before they say anything."""
@@ -113,6 +142,8 @@ class Intake:
             self.state.posts.followers.forget(key)
             if self.state.posts.co_likers is not None:
                 self.state.posts.co_likers.forget(key)
+            if self.state.posts.interest_clusters is not None:
+                self.state.posts.interest_clusters.forget(key)
 
     def _pass_over_deleted(self, poll: Poll) -> None:
         """Drop what deleted users do and what is done to them; who they were is no longer told of others' posts."""
@@ -127,11 +158,15 @@ class Intake:
             for event in (poll.post_events[place] for place in kept)
         ]
         poll.graph = [change for change in poll.graph if not deleted.named_by(change[0])]
-        poll.followers = [event for event in poll.followers if not deleted.named_by(event)]
+        followers = zip(poll.followers, poll.follower_places, strict=True)
+        left = [(event, place) for event, place in followers if not deleted.named_by(event)]
+        poll.followers, poll.follower_places = [event for event, _ in left], [place for _, place in left]
         poll.served = [one for one in poll.served if key_of(one.viewer) not in deleted]
         if poll.everyones is not None:
             gone = deleted.hold(poll.everyones.slot.view(np.uint64))
-            poll.everyones = poll.everyones.take(np.flatnonzero(~gone)) if gone.any() else poll.everyones
+            if gone.any():
+                others = np.flatnonzero(~gone)
+                poll.everyones, poll.everyones_places = poll.everyones.take(others), poll.everyones_places[others]
         requests, poll.requests = poll.requests, []
         for request in requests:
             if request.viewer not in deleted:
@@ -151,16 +186,17 @@ class Intake:
             poll.actions, poll.action_places = actions.take(kept), poll.action_places[kept]
             poll.action_partitions = poll.action_partitions[kept]
 
-    def _created_later(self, poll: Poll, first_new: int) -> npt.NDArray[np.intp]:
+    def _created_later(
+        self, poll: Poll, posts: Keys, places: npt.NDArray[np.int64], first_new: int
+    ) -> npt.NDArray[np.intp]:
         """Return the actions whose post comes only after them in the poll: they must not know more than in another."""
-        assert poll.actions is not None
-        new = np.flatnonzero(self.state.posts.table.rows_of(poll.actions.post) >= first_new)
+        new = np.flatnonzero(self.state.posts.table.rows_of(posts) >= first_new)
         created = {
             key_of(event.post): place
             for event, place in zip(reversed(poll.post_events), reversed(poll.post_places), strict=True)
             if isinstance(event, PostCreated)
         }
-        late = [created.get(int(post), 0) for post in poll.actions.post[new]] > poll.action_places[new]
+        late = [created.get(int(post), 0) for post in posts[new]] > places[new]
         return new[late]
 
     def update_viewers(self, poll: Poll) -> Iterable[Query]:

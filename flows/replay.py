@@ -179,7 +179,7 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
     what.experiments.check(what.parameters, clusters.check)
     clusters.warm_up(what.parameters.selection.candidates_max, warming)
     phoenix, several = clusters.prod, len(clusters.names) > 1
-    state = MemoryState(what.parameters, live_posts(what.parameters, phoenix), what.visibility)
+    state = MemoryState(what.parameters, live_posts(what.parameters, phoenix, interest_clusters=True), what.visibility)
     shadows = Shadows(clusters) if several else None
     ranker = Ranker(clusters, what.threads, what.threads * IN_WORK_PER_THREAD, shadows)
     intake = Intake(

@@ -76,16 +76,17 @@ class Ownership:
 class Poll:
     """A decoded poll.
 
-    `action_places` and `post_places` say where in the poll its actions and post events stood, `action_partitions` the
-    partitions of their viewers, `post_origins` where post events came from; `everyones` are the actions of all
-    viewers, whoever owns them, `followers` the changes to anybody's, and `served` what a recorded log says was shown to
-    all; `deleted_users` are those of all instances; `latest_ms` are the times of the last few events.
+    `action_places`, `everyones_places`, `follower_places` and `post_places` say where in the poll these stood,
+    `action_partitions` the partitions of viewers, `post_origins` where post events came from; `everyones` are the
+    actions of all viewers, whoever owns them, `followers` the changes to anybody's, and `served` what a recorded log
+    says was shown to all; `deleted_users` are those of all instances; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
     post_origins: list[Origin] = field(default_factory=list)
     actions: Actions | None = None
     everyones: Actions | None = None
+    everyones_places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     action_places: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     action_partitions: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     post_places: list[int] = field(default_factory=list)
@@ -93,6 +94,7 @@ class Poll:
     deleted_users: list[Id] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     followers: list[Follow | Profile] = field(default_factory=list)
+    follower_places: list[int] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     events: int = 0
@@ -150,6 +152,7 @@ def _take_other(
     else:
         if isinstance(event, Follow | Profile):
             poll.followers.append(event)
+            poll.follower_places.append(index)
         poll.graph += _owned_sides(event, raw, index, ownership)
 
 
@@ -161,6 +164,7 @@ def _take_engagements(poll: Poll, decoded: list[Event | Refused], raw: RawPoll, 
     poll.events = len(engagements)
     places = np.array([place for place, event in enumerate(decoded) if type(event) is Engagement], np.int64)
     actions = poll.everyones = engagement_columns(engagements)
+    poll.everyones_places = places
     if raw.keys is None:
         partitions = partitions_of(actions.slot.view(np.uint64), ownership.partitions)
     else:

@@ -13,6 +13,7 @@ from operators.parameters import Parameters
 from operators.posts.co_likers import CoLikers
 from operators.posts.husks import terms_of
 from operators.posts.index import CandidateIndex
+from operators.posts.interest_clusters import InterestClusters
 from operators.posts.live import LivePosts
 from operators.posts.table import PostTable
 from operators.viewers.viewers import Viewers
@@ -44,14 +45,18 @@ class MemoryState:
         self.viewers = Viewers(parameters, deleted=self.deleted, visibility=visibility)
 
 
-def live_posts(parameters: Parameters, phoenix: Phoenix | None = None, co_likers: bool = False) -> LivePosts:
+def live_posts(
+    parameters: Parameters, phoenix: Phoenix | None = None, co_likers: bool = False, interest_clusters: bool = False
+) -> LivePosts:
     """Return empty live posts, with a candidate index of the model's dimensions where there is a model.
 
-    Co-likers are kept up with `co_likers`, and for a model that reads what they say.
+    Co-likers are kept up with `co_likers`, and for a model that reads what they say; `interest_clusters` where they are
+    switched on, too. Both need the engagements of all viewers.
     """
     table = PostTable(parameters.posts.retention_s, terms_of)
-    if phoenix is None:
-        return LivePosts(table, co_likers=CoLikers() if co_likers else None)
-    asked = co_likers or phoenix.config.co_likers
-    index = CandidateIndex(phoenix.dimensions)
-    return LivePosts(table, index, phoenix.embed_posts, CoLikers() if asked else None)
+    clustered = interest_clusters and parameters.simclusters.enabled
+    clusters = InterestClusters(parameters.simclusters) if clustered else None
+    asked = co_likers or (phoenix is not None and phoenix.config.co_likers)
+    index = None if phoenix is None else CandidateIndex(phoenix.dimensions)
+    embed = None if phoenix is None else phoenix.embed_posts
+    return LivePosts(table, index, embed, CoLikers() if asked else None, clusters)

@@ -16,6 +16,7 @@ from operators.parameters.filters import Filters
 from operators.parameters.models import Hybrid, Models
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Selection, Serving, SlateDiversity
+from operators.parameters.simclusters import SimClusters
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
 from operators.parameters.state import History, Posts
 from schemas.actions import ACTIONS
@@ -35,6 +36,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     posts: Posts = Posts()
     thunder: Thunder = Thunder()
     retrieval: Retrieval = Retrieval()
+    simclusters: SimClusters = SimClusters()
     co_likers: CoLikers = CoLikers()
     fallback: Fallback = Fallback()
     filters: Filters = Filters()

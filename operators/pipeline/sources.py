@@ -8,14 +8,25 @@ from typing import Final
 import numpy as np
 
 from models.phoenix import Phoenix
-from operators.pipeline.candidates import CO_LIKERS, FRESH, POPULAR, RETRIEVAL, SOURCES, THUNDER, CandidateTable
+from operators.pipeline.candidates import (
+    CO_LIKERS,
+    FRESH,
+    POPULAR,
+    RETRIEVAL,
+    SIMCLUSTERS,
+    SOURCES,
+    THUNDER,
+    CandidateTable,
+)
 from operators.pipeline.hydration import hydrate
 from operators.pipeline.runner import Accounting, attempt
 from operators.posts.co_likers import Circle
 from operators.posts.columns import REPLY, REPOST, Rows
 from operators.posts.live import LivePosts
 from operators.viewers.query import Query
+from schemas.actions import ACTION_INDEX
 
+LIKED: Final = np.uint32(1 << ACTION_INDEX["favorite"])
 NO_ROWS: Final = np.empty(0, np.int64)
 
 
@@ -35,6 +46,34 @@ def thunder(asked: Asked) -> Rows:
     query = asked.query
     relations, viewer = query.relations, query.request.viewer
     return asked.posts.thunder.newest(relations.followed, viewer, query.at_ms, query.seen, query.parameters.thunder)
+
+
+def simclusters(asked: Asked) -> Rows:
+    """Bring, in turn, the posts nearest to each of the viewer's newest likes by who liked them.
+
+    Nearest are those liked by people with the interests of who liked the other. Where interest clusters are kept, that
+    is of recorded logs: on Kafka an instance sees only its own viewers' likes.
+    """
+    clusters, query, table = asked.posts.interest_clusters, asked.query, asked.posts.table
+    if clusters is None or not len(clusters.index):
+        return NO_ROWS
+    parameters, history = query.parameters.simclusters, query.context.history
+    liked = history.post[history.actions & LIKED != 0][::-1]
+    signals = liked[np.sort(np.unique(liked, return_index=True)[1])][: parameters.signals_max]
+    rows = table.rows_of(signals)
+    known = rows >= 0
+    originals = table.reposted(rows[known])
+    signals[known] = np.where(originals != 0, originals, signals[known])
+    near = [found for post in signals.tolist() if len(found := clusters.near(post, parameters))]
+    if not near:
+        return NO_ROWS
+    posts = np.concatenate(near)
+    turns = np.concatenate([np.arange(len(one)) for one in near])
+    posts = posts[np.argsort(turns, kind="stable")]
+    rows = table.rows_of(posts[np.sort(np.unique(posts, return_index=True)[1])])
+    rows = rows[table.visible(rows, query.at_ms)]
+    young = table.gather(rows).created_ms >= query.at_ms - parameters.age_s * 1000
+    return rows[young][: parameters.posts_max]
 
 
 def phoenix_retrieval(asked: Asked) -> Rows:
@@ -144,6 +183,29 @@ IN_ORDER: Final[tuple[Source, ...]] = (
         ),
         wanted=_always,
         cheap=True,
+    ),
+    Source(
+        simclusters,
+        SIMCLUSTERS,
+        "1.5; 2023-generation.md 4",
+        "simclusters.enabled",
+        (
+            "simclusters.posts_max",
+            "simclusters.signals_max",
+            "simclusters.per_signal_max",
+            "simclusters.score_min",
+            "simclusters.age_s",
+            "simclusters.clusters_scanned",
+            "simclusters.posts_per_cluster",
+            "simclusters.engagements_min",
+            "simclusters.refresh_s",
+            "simclusters.refit_s",
+            "simclusters.followers_min",
+            "simclusters.interests_max",
+            "simclusters.follow_weight",
+            "simclusters.like_weight",
+            "simclusters.like_half_life_s",
+        ),
     ),
     Source(phoenix_retrieval, RETRIEVAL, "1.5, 3.2", "retrieval.enabled", ("retrieval.posts_max",)),
     Source(co_likers, CO_LIKERS, "not X's", "co_likers.enabled", ("co_likers.posts_max",)),

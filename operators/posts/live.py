@@ -16,6 +16,7 @@ from operators.posts.co_likers import CoLikers
 from operators.posts.columns import DELETED, Rows
 from operators.posts.counts import Counting, CountTable
 from operators.posts.index import CandidateIndex
+from operators.posts.interest_clusters import InterestClusters
 from operators.posts.records import Posts, Refusal
 from operators.posts.table import PostTable
 from operators.posts.thunder import Thunder
@@ -40,7 +41,8 @@ Embed = Callable[[Keys, Keys, U16], F32]
 class LivePosts:
     """One object for the step that owns the posts; with an `index`, `embed` gives the vectors that go into it.
 
-    `co_likers` are there where somebody asks them: to keep them up costs a tenth of a millisecond a poll.
+    `co_likers` are there where somebody asks them: to keep them up costs a tenth of a millisecond a poll. So are
+    `interest_clusters`.
     """
 
     def __init__(
@@ -49,9 +51,11 @@ class LivePosts:
         index: CandidateIndex | None = None,
         embed: Embed | None = None,
         co_likers: CoLikers | None = None,
+        interest_clusters: InterestClusters | None = None,
     ) -> None:
         self.table = table
         self.co_likers = co_likers
+        self.interest_clusters = interest_clusters
         self.thunder = Thunder(table)
         self.counts = CountTable()
         self.followers = AuthorFollowers()
@@ -133,9 +137,9 @@ class LivePosts:
 
     def memory_bytes(self) -> int:
         """Return the bytes of the posts without their vectors."""
-        co_likers = 0 if self.co_likers is None else self.co_likers.memory_bytes()
-        parts = (self.table, self.thunder, self.counts, self.followers)
-        return sum(part.memory_bytes() for part in parts) + co_likers
+        asked = [one for one in (self.co_likers, self.interest_clusters) if one is not None]
+        parts = (self.table, self.thunder, self.counts, self.followers, *asked)
+        return sum(part.memory_bytes() for part in parts)
 
 
 def _at_once(work: Callable[[], None]) -> None:
