@@ -20,7 +20,7 @@ from operators.parameters.simclusters import SimClusters
 from operators.posts.cluster_index import ClusterIndex
 from operators.posts.engagement_graph import EngagementGraph, People
 from operators.posts.key_index import KeyIndex
-from operators.posts.known_for import likenesses, settled
+from operators.posts.known_for import clustered, likenesses, named
 from operators.posts.sparse_rows import Labels, SparseRows
 from operators.recent import RecentEvents, event_hashes
 from schemas.events import Follow
@@ -220,7 +220,7 @@ class InterestClusters:
     # -- clusters
 
     def _fit(self) -> None:
-        """Fit KnownFor anew from the last assignment, and all interests from the follows and likes that are kept."""
+        """Fit KnownFor anew, named after the last, and all interests from the follows and likes that are kept."""
         self._graph.compact(self.people)
         follower, producer = self._graph.follows()
         self._fitted_ms, self._follows_fitted = self.clock_ms, len(follower)
@@ -228,10 +228,12 @@ class InterestClusters:
         number = np.full(self.people.end, -1, np.int64)
         number[producers] = np.arange(len(producers))
         ours = number[producer] >= 0
-        labels = self._labelled(self.people.label[producers])
-        alike = likenesses(follower[ours], number[producer[ours]], len(producers))
+        clusters = clustered(likenesses(follower[ours], number[producer[ours]], len(producers)))
+        found, place = np.unique(clusters, return_inverse=True)
+        names = np.zeros(len(found), np.int32)
+        names[place] = named(clusters, self.people.label[producers])
         self.people.label[:] = 0
-        self.people.label[producers] = settled(alike, labels)
+        self.people.label[producers] = self._labelled(names)[place]
         self.interests = SparseRows(self._parameters.interests_max, self.people.end)
         likes_age = self._graph.liked_ms - self._fitted_ms
         weights = self._parameters.like_weight * np.exp2(likes_age / (1000 * self._parameters.like_half_life_s))
@@ -242,7 +244,7 @@ class InterestClusters:
         )
 
     def _place_new(self) -> None:
-        """Put producers without a cluster where their followers' interest is highest, or into one of their own."""
+        """Put producers without a cluster where most of their followers' interest is, or else into one of their own."""
         follower, producer = self._graph.follows()
         producers = self._producers(producer)
         producers = producers[self.people.label[producers] == 0]
@@ -258,17 +260,16 @@ class InterestClusters:
             self.interests.labels[fans].ravel(),
             self.interests.normalised(fans).ravel().astype(np.float64),
         )
-        labels = self._labelled(votes.labels[: len(producers), 0])
-        self.people.label[producers] = labels
-        fitted = np.ones(len(fans)) * self._parameters.follow_weight
-        self._interest(fans, producer[theirs], fitted)
+        most = votes.weights[: len(producers), 0] * 2 > np.bincount(number[producer[theirs]], minlength=len(producers))
+        self.people.label[producers] = self._labelled(np.where(most, votes.labels[: len(producers), 0], np.int32(0)))
+        self._interest(fans, producer[theirs], np.full(len(fans), self._parameters.follow_weight))
 
     def _producers(self, producer: Places) -> Places:
         """Return who has enough followers."""
         return np.flatnonzero(np.bincount(producer, minlength=1) >= self._parameters.followers_min)
 
     def _labelled(self, labels: Labels) -> Labels:
-        """Return labels with new ones where there is none."""
+        """Return labels, with a new one each where there is none."""
         labels = labels.copy()
         missing = np.flatnonzero(labels == 0)
         labels[missing] = np.arange(self._next_label, self._next_label + len(missing))

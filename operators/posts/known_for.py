@@ -2,8 +2,9 @@
 
 Two producers are alike by the cosine of their sets of followers, shared / sqrt(a x b). Labels spread along the
 strongest likenesses: a producer takes the label to which it is more alike than a producer of its weight would be by
-chance (modularity), in rounds, until none moves or the rounds are over. It begins with the last assignment, so that a
-cluster keeps its label for as long as its producers stay together.
+chance (modularity), in rounds, until none moves or the rounds are over. Each begins with a label of its own: clusters
+that had once grown together would never part. From the last assignment clusters get their names, so that what was told
+of a cluster holds for as long as most of its producers stay together.
 """
 
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ Weights = npt.NDArray[np.float64]
 PAIRS_MAX: Final = 2**21
 # Of each follower so many newest follows make pairs, and fewer where pairs would be too many.
 FOLLOWS_MAX: Final = (64, 32, 16, 8, 4, 2)
+# Less than this, one shared follower of ten each, is chance: it would join what has nothing else in common.
+LIKENESS_MIN: Final = 0.1
 # Likenesses kept of a producer, strongest first.
 NEIGHBOURS: Final = 32
 # Rounds at most. In each, one part of the producers after the other moves at once: all at once would swap for ever.
@@ -46,8 +49,9 @@ def likenesses(follower: Numbers, producer: Numbers, count: int) -> Likenesses:
     pairs, shared = np.unique(np.minimum(one, other) * count + np.maximum(one, other), return_counts=True)
     one, other = pairs // max(count, 1), pairs % max(count, 1)
     cosine = shared / np.sqrt(followers[one].astype(np.float64) * followers[other])
-    one, other = np.concatenate([one, other]), np.concatenate([other, one])
-    cosine = np.concatenate([cosine, cosine])
+    some = cosine >= LIKENESS_MIN
+    one, other = np.concatenate([one[some], other[some]]), np.concatenate([other[some], one[some]])
+    cosine = np.concatenate([cosine[some], cosine[some]])
     order = np.lexsort((other, -cosine, one))
     strongest = order[rank_in_group(one[order]) < NEIGHBOURS]
     return Likenesses(count, one[strongest], other[strongest], cosine[strongest])
@@ -74,13 +78,13 @@ def _pairs(follower: Numbers, producer: Numbers) -> tuple[Numbers, Numbers]:
     return np.concatenate(ones), np.concatenate(others)
 
 
-def settled(alike: Likenesses, labels: Labels) -> Labels:
-    """Return the labels, int32[count], after producers moved to where they belong, from those they begin with."""
-    now: Numbers = labels.astype(np.int64)
+def clustered(alike: Likenesses) -> Numbers:
+    """Return a cluster for each producer, int64[count], numbers that say nothing but who is together."""
+    now: Numbers = np.arange(alike.count)
     strength = np.bincount(alike.one, alike.cosine, alike.count).astype(np.float64)
     total = float(strength.sum())
     if not total:
-        return labels
+        return now
     part = np.arange(alike.count) % PARTS
     for _ in range(ROUNDS):
         before = now
@@ -88,7 +92,24 @@ def settled(alike: Likenesses, labels: Labels) -> Labels:
             now = _moved(alike, now, part == number, strength, total)
         if np.array_equal(before, now):
             break
-    return now.astype(np.int32)
+    return now
+
+
+def named(clusters: Numbers, before: Labels) -> Labels:
+    """Return the labels of producers' clusters, int32[n]: each that of before with which it shares most producers.
+
+    A label goes to one cluster at most, of equals to the one of the lower number. 0 stands for none.
+    """
+    had = np.flatnonzero(before)
+    pairs, shared = np.unique(np.stack([clusters[had], before[had]]), axis=1, return_counts=True)
+    order = np.lexsort((pairs[1], pairs[0], -shared))
+    name_of: dict[int, int] = {}
+    taken: set[int] = set()
+    for cluster, label in pairs[:, order].T.tolist():
+        if cluster not in name_of and label not in taken:
+            name_of[cluster] = label
+            taken.add(label)
+    return np.array([name_of.get(cluster, 0) for cluster in clusters.tolist()], np.int32)
 
 
 def _moved(

@@ -87,5 +87,12 @@ def test_co_likers_bring_what_people_alike_acted_on(posts: LivePosts, model: Pho
 
 
 def test_every_source_has_a_rule_an_origin_and_a_switch() -> None:
-    assert [one.name for one in IN_ORDER] == ["thunder", "phoenix_retrieval", "co_likers", "popular", "fresh"]
+    assert [one.name for one in IN_ORDER] == [
+        "thunder",
+        "simclusters",
+        "phoenix_retrieval",
+        "co_likers",
+        "popular",
+        "fresh",
+    ]
     assert all(one.rule.endswith(".") and one.origin for one in IN_ORDER)
