@@ -19,15 +19,18 @@ from flows.options import (
     Checkpoint,
     Cluster,
     ExperimentFile,
+    FeedOption,
     Json,
     Log,
     Out,
     ParameterFile,
+    PostsOption,
     Set,
     VisibilityFile,
     checkpoint_path,
     clusters_from,
     experiments_from,
+    feed_name,
     parameters_from,
     visibility_from,
 )
@@ -143,6 +146,8 @@ def feed(
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
     visibility: VisibilityFile = None,
+    which: FeedOption = "for_you",
+    posts: PostsOption = None,
     as_json: Json = False,
 ) -> None:
     """Make one feed for a viewer at a time, from a log.
@@ -169,6 +174,8 @@ def feed(
                 progress,
                 rules,
                 clusters_from(cluster),
+                feed_name(which),
+                tuple(viewer_id(post) for post in posts or ()),
             )
     if as_json:
         print_json(made)

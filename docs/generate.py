@@ -11,6 +11,7 @@ from flows.pipeline_table import value_of
 from operators.parameters import DEFAULTS, ENTRIES
 from operators.pipeline.components import components
 from operators.pipeline.scorers import SCORERS
+from operators.pipeline.surfaces import SURFACES
 from operators.presets import NAMES, differences, preset
 from run_flow import app
 
@@ -65,6 +66,19 @@ def algorithm() -> str:
         "|---|---|",
         *(f"| {name} | {', '.join(f'`{one.name}`' for one in chain)} |" for name, chain in SCORERS.items()),
         "",
+        "## Other feeds",
+        "",
+        "A request names the feed that it wants (`feed`); `run_flow.py pipeline --feed NAME` lists its components with",
+        "their rules. All are made of the components above and of those that follow here.",
+        "",
+        "| feed | what it is | components, in order |",
+        "|---|---|---|",
+        *(f"| {name} | {one.rule} | {_names(name)} |" for name, one in SURFACES.items() if name != "for_you"),
+        "",
+        "| stage | component | rule | switch | origin |",
+        "|---|---|---|---|---|",
+        *_others(),
+        "",
         "## Presets",
         "",
         "`--parameters NAME` takes one of these; `run_flow.py pipeline --diff january august` compares two.",
@@ -77,6 +91,23 @@ def algorithm() -> str:
             lines += ["| parameter | august-2026 | here |", "|---|---|---|"]
             lines += [f"| `{key}` | {before} | {after} |" for key, (before, after) in changed.items()]
     return "\n".join(lines) + "\n"
+
+
+def _names(feed: str) -> str:
+    """Return the components of a feed by name, without the rules of visibility."""
+    return ", ".join(f"`{one.name}`" for one in components(DEFAULTS, feed=feed) if not one.stage.startswith("rule"))
+
+
+def _others() -> list[str]:
+    """Return a row for each component that For You does not have."""
+    known = {(one.stage, one.name) for one in components(DEFAULTS)}
+    rows = {}
+    for feed in SURFACES:
+        for one in components(DEFAULTS, feed=feed):
+            if (one.stage, one.name) not in known:
+                switch = f"`{one.switch}` = {value_of(DEFAULTS, one.switch)}" if one.switch else "always on"
+                rows[one.stage, one.name] = f"| {one.stage} | `{one.name}` | {one.rule} | {switch} | {one.origin} |"
+    return list(rows.values())
 
 
 def command_line() -> str:

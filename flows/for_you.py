@@ -22,11 +22,13 @@ from flows.intake import Intake
 from models.phoenix import Phoenix
 from operators.clusters import Compared
 from operators.pipeline.candidates import CandidateTable
-from operators.pipeline.filters import PRE_SCORING
 from operators.pipeline.runner import Accounting, run_filters
 from operators.pipeline.sources import gather
+from operators.pipeline.surfaces import surface_of
+from operators.ranked import Ranked
 from operators.ranking import Ranker, RankLogic
-from operators.slate import Ranked, make_feed, shed_feed
+from operators.score_posts import would_drop
+from operators.slate import make_feed, shed_feed
 from operators.viewers.query import Query, Request
 from schemas.events import Served
 from schemas.feeds import DeadLetter, Feed
@@ -93,13 +95,18 @@ class ForYou:
         accounting.timed("queue", time.perf_counter() - query.request.read_at_s)
         self.unanswered.add((query.request.origin.partition, query.request.origin.offset))
         with accounting.timing("candidates"):
-            table = gather(query, self.state.posts, self.phoenix, accounting, query.is_late())
+            sources = surface_of(query).sources
+            table = gather(query, self.state.posts, self.phoenix, accounting, query.is_late(), sources)
         return Hydrated(query, table, accounting)
 
     def filter(self, hydrated: Hydrated) -> Hydrated:
-        """Run the pre-scoring filters."""
-        with hydrated.accounting.timing("filter"):
-            hydrated.table, _ = run_filters(PRE_SCORING, hydrated.query, hydrated.table, hydrated.accounting)
+        """Run the pre-scoring filters, or only say what they would drop."""
+        query, accounting, surface = hydrated.query, hydrated.accounting, surface_of(hydrated.query)
+        with accounting.timing("filter"):
+            if surface.each_alone:
+                would_drop(surface, query, hydrated.table, accounting)
+            else:
+                hydrated.table, _ = run_filters(surface.filters, query, hydrated.table, accounting)
         return hydrated
 
     def rank(self, hydrated: Hydrated) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
 from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
 from flows.terminal import Refusal
@@ -15,7 +17,7 @@ from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
 from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import Refused, decode, encode
-from schemas.events import FeedRequest
+from schemas.events import FeedName, FeedRequest
 from schemas.feeds import DeadLetter, Feed
 from schemas.ids import Id
 from schemas.polls import RawPoll
@@ -34,12 +36,15 @@ def one_feed(
     progress: Callable[[int, int], None] | None = None,
     visibility: VisibilityRules = DEFAULT,
     clusters: Mapping[str, Path] = NO_CHECKPOINTS,
+    feed: FeedName = "for_you",
+    posts: tuple[Id, ...] = (),
 ) -> Feed:
     """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
 
-    Of the log's requests only the viewer's own count: what they served is remembered. `clusters` are checkpoints of
-    further models by name. Raises LogRefused, CheckpointRefused, ParameterRefused for a model nobody loaded, and
-    Refusal for a viewer or a time that no request may have.
+    `feed` is the one wanted, `posts` are those to score where it is `score_posts`. Of the log's requests only the
+    viewer's own count: what they served is remembered. `clusters` are checkpoints of further models by name. Raises
+    LogRefused, CheckpointRefused, ParameterRefused for a model nobody loaded, and Refusal for a viewer or a time that
+    no request may have.
     """
     models = Clusters.load(checkpoint, clusters)
     models.check(parameters)
@@ -49,7 +54,8 @@ def one_feed(
     answers: list[Answer] = []
     letters: list[DeadLetter] = []
     job = ForYou(Intake(state, parameters, Ownership(), check=models.check), phoenix, ranker)
-    polls = _until(LogReader(log), viewer, at_ms, explain, limit, progress)
+    wanted = FeedRequest(0, OWN_REQUEST, viewer, limit=limit, explain=explain, feed=feed, posts=posts)
+    polls = _until(LogReader(log), wanted, at_ms, progress)
     run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(letters.extend))))
     ranker.close()
     if not answers or answers[-1].feed.request != OWN_REQUEST:
@@ -59,10 +65,8 @@ def one_feed(
 
 def _until(
     reader: LogReader,
-    viewer: Id,
+    wanted: FeedRequest,
     at_ms: int | None,
-    explain: bool,
-    limit: int | None,
     progress: Callable[[int, int], None] | None,
 ) -> Iterator[RawPoll]:
     """Yield a log up to a time, without the requests of others, and then the request."""
@@ -79,7 +83,7 @@ def _until(
             if at_ms is not None and event.at > at_ms:
                 continue
             last_ms, at_max = max(last_ms, event.at), poll.at_max
-            if REQUEST_MARK not in line or (isinstance(event, FeedRequest) and event.viewer == viewer):
+            if REQUEST_MARK not in line or (isinstance(event, FeedRequest) and event.viewer == wanted.viewer):
                 kept.append(index)
         yield RawPoll(
             raw=[poll.raw[index] for index in kept],
@@ -90,5 +94,4 @@ def _until(
             at_max=poll.at_max,
         )
     at = last_ms if at_ms is None else at_ms
-    request = FeedRequest(at=at, request=OWN_REQUEST, viewer=viewer, limit=limit, explain=explain)
-    yield RawPoll([encode(request)], ["feed-requests"], [0], [0], 0.0, max(at, at_max))
+    yield RawPoll([encode(msgspec.structs.replace(wanted, at=at))], ["feed-requests"], [0], [0], 0.0, max(at, at_max))

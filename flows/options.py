@@ -1,7 +1,7 @@
 """What several commands are told alike: logs, checkpoints, parameters, and where Kafka is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, cast, get_args
 
 import typer
 
@@ -11,6 +11,9 @@ from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
 from operators.presets import preset
 from operators.visibility import DEFAULT, VisibilityRules
+from schemas.events import FeedName
+
+FEED_NAMES: Final[tuple[str, ...]] = get_args(FeedName)
 
 Log = Annotated[
     Path, typer.Argument(help="JSON Lines, plain, .gz or .zst: one merged file, or a folder, a file a topic")
@@ -33,6 +36,8 @@ Cluster = Annotated[
     list[str] | None,
     typer.Option("--cluster", help="one more model, as name=checkpoint; `models.cluster` says which ranks; repeatable"),
 ]
+FeedOption = Annotated[str, typer.Option("--feed", help=f"which feed: {', '.join(FEED_NAMES)}")]
+PostsOption = Annotated[list[str] | None, typer.Option("--post", help="a post for --feed score_posts; may be repeated")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -43,6 +48,13 @@ def parameters_from(file: Path | None, assignments: list[str] | None) -> Paramet
     else:
         parameters = load(file) if file.exists() or file.suffix else preset(str(file)).parameters
     return parameters.overridden(dict(parse_assignment(one) for one in assignments or []))
+
+
+def feed_name(name: str) -> FeedName:
+    """Return the name of a feed. Raises Refusal."""
+    if name not in FEED_NAMES:
+        raise Refusal(f"no feed is called {name}: choose one of {', '.join(FEED_NAMES)}")
+    return cast(FeedName, name)
 
 
 def checkpoint_path(name: str) -> Path:

@@ -7,10 +7,20 @@ import msgspec
 import typer
 from rich.table import Table
 
-from flows.options import Json, ParameterFile, Set, VisibilityFile, parameters_from, visibility_from
+from flows.options import (
+    FeedOption,
+    Json,
+    ParameterFile,
+    Set,
+    VisibilityFile,
+    feed_name,
+    parameters_from,
+    visibility_from,
+)
 from flows.pipeline_table import component_rows, difference_rows
 from flows.terminal import console, print_json, refusals, rows_table
 from operators.parameters import ENTRIES
+from operators.pipeline.surfaces import SURFACES
 
 
 def parameters(file: ParameterFile = None, assignments: Set = None, as_json: Json = False) -> None:
@@ -37,6 +47,7 @@ def pipeline(
     file: ParameterFile = None,
     assignments: Set = None,
     visibility: VisibilityFile = None,
+    feed: FeedOption = "for_you",
     diff: Annotated[tuple[str, str] | None, typer.Option(help="two presets or files: what separates them")] = None,
     as_json: Json = False,
 ) -> None:
@@ -52,8 +63,8 @@ def pipeline(
             title, rows = " and ".join(diff), difference_rows(one, other, diff)
         else:
             title, rows = (
-                "the pipeline, in order",
-                component_rows(parameters_from(file, assignments), visibility_from(visibility)),
+                f"feed {feed_name(feed)}, in order: {SURFACES[feed].rule}",
+                component_rows(parameters_from(file, assignments), visibility_from(visibility), feed),
             )
     if as_json:
         print_json(rows)

@@ -8,8 +8,10 @@ from operators.presets import differences
 from operators.visibility import DEFAULT, VisibilityRules
 
 
-def component_rows(parameters: Parameters, visibility: VisibilityRules = DEFAULT) -> list[dict[str, str]]:
-    """Return a row for each component in the order in which it runs."""
+def component_rows(
+    parameters: Parameters, visibility: VisibilityRules = DEFAULT, feed: str = "for_you"
+) -> list[dict[str, str]]:
+    """Return a row for each component of a feed in the order in which it runs."""
     return [
         {
             "stage": one.stage,
@@ -19,7 +21,7 @@ def component_rows(parameters: Parameters, visibility: VisibilityRules = DEFAULT
             "parameters": ", ".join(f"{name}={value_of(parameters, name)}" for name in one.reads),
             "x-algorithm.md": one.origin,
         }
-        for one in components(parameters, visibility)
+        for one in components(parameters, visibility, feed)
     ]
 
 

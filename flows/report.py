@@ -55,7 +55,7 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
             f"{item.score:.4f}",
             Text("in" if item.in_network else "out", style="green" if item.in_network else "cyan"),
             _post_text(item, posts),
-            Text(item.why, style="dim"),
+            Text(item.why + (f"; {item.dropped_by} would drop it" if item.dropped_by else ""), style="dim"),
         )
     parts: list[RenderableType] = [table]
     if explain:
@@ -63,10 +63,16 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
         parts.append(_dropped(feed))
     if feed.error is not None:
         parts.append(Text(feed.error, style="red"))
+    if feed.unknown:
+        parts.append(Text(f"not live: {', '.join(map(str, feed.unknown))}", style="red"))
     if feed.degraded:
         parts.append(Text(f"went without: {', '.join(feed.degraded)}", style="red"))
     when = datetime.fromtimestamp(feed.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    return Panel(Group(*parts), title=f"feed of {feed.viewer} at {when} UTC", subtitle=f"model {feed.model}")
+    return Panel(
+        Group(*parts),
+        title=f"feed {feed.feed} of {feed.viewer} at {when} UTC",
+        subtitle=f"model {feed.model}" if feed.model else "",
+    )
 
 
 def _post_text(item: FeedItem, posts: dict[Id, PostCreated]) -> Text:

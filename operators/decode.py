@@ -37,6 +37,7 @@ from schemas.feeds import DeadLetter
 from schemas.ids import Id, key_of, partition_of
 from schemas.message_keys import message_key, partition_of_id
 from schemas.polls import RawPoll
+from schemas.requests import check_together
 
 TOPICS_SET: Final = frozenset(TOPICS)
 # The job's clock is the median time of so many latest events: four of them may come from wrong clocks.
@@ -231,9 +232,13 @@ def _take_request(
 ) -> None:
     viewer, origin = key_of(event.viewer), _origin(raw, index)
     try:
+        check_together(event)
         resolved, exposures = resolve(viewer, event.parameters)
         if check is not None and event.parameters:
             check(resolved)
+    except Refused as refused:
+        poll.dead_letters.append(dead_letter(origin, refused))
+        return
     except ParameterRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return

@@ -18,8 +18,9 @@ from operators.pipeline.runner import Accounting, attempt
 from operators.pipeline.scorers import best_first, score_alone
 from operators.pipeline.scorers.cold_start import eligible
 from operators.pipeline.scorers.steps import LikelyVectors
+from operators.pipeline.surfaces import surface_of
 from operators.posts.names import Names
-from operators.slate import Ranked
+from operators.ranked import Ranked
 from operators.viewers.query import Query
 from schemas.ids import STRING_KEY_BIT, Id
 
@@ -80,8 +81,11 @@ class Ranker:
         return len(self._pending)
 
     def submit(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> None:
-        """Hand in a request; `names` is asked here and now."""
+        """Hand in a request; `names` is asked here and now. A feed without the model only keeps its place."""
         spelled = Spelled(table, accounting, names)
+        if not surface_of(query).ranked:
+            self.pass_by(Ranked(query, table, None, accounting, spelled, ""))
+            return
         self._pending.append(self._pool.submit(self._rank, query, table, accounting, spelled))
 
     def pass_by(self, ranked: Ranked) -> None:
@@ -119,7 +123,8 @@ class Ranker:
 
     def _rank(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
         start_s = time.perf_counter()
-        limit = query.parameters.selection.candidates_max
+        surface = surface_of(query)
+        limit = len(table) if surface.each_alone else query.parameters.selection.candidates_max
         ranked = table.take(slice(0, limit))
         accounting.count("candidates_max", len(table), len(ranked))
         probabilities = vectors = comparison = None
@@ -130,7 +135,7 @@ class Ranker:
             probabilities, model = outputs.probabilities, outputs.model
             if self._shadows is not None and is_shadowed(query):
                 comparison = Comparison(query, columns, ranked.post, outputs, names)
-        if probabilities is not None and query.parameters.dpp.enabled:
+        if probabilities is not None and surface.has("dpp", query.parameters):
             vectors = attempt(query, "vectors", partial(self._vectors, query, ranked, probabilities), None)
         accounting.timed("rank", time.perf_counter() - start_s)
         return Ranked(query, ranked, probabilities, accounting, names, model, vectors, comparison)

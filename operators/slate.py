@@ -1,60 +1,45 @@
 """The slate: from ranked candidates to the feed of one viewer, and what serving it leaves behind."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
-from operators.clusters import Comparison
 from operators.pipeline.candidates import SOURCES, CandidateTable
 from operators.pipeline.explanation import explain, why
-from operators.pipeline.filters import AT_THE_SLATE
 from operators.pipeline.runner import Accounting, attempt, run_filters
-from operators.pipeline.scorers import ScoreTable, best_first, score
-from operators.pipeline.scorers.steps import Vectors
-from operators.pipeline.selection import POST_SELECTION
-from operators.posts.names import Names
+from operators.pipeline.scorers import ScoreTable, best_first, ranks_of, score
+from operators.pipeline.surfaces import Surface, surface_of
+from operators.ranked import Ranked
+from operators.score_posts import score_posts
 from operators.viewers.query import Query
 from operators.viewers.viewers import Viewers
 from schemas.events import Served
 from schemas.feeds import Dropped, Feed, FeedItem, ScoreExplanation
 
-
-@dataclass(slots=True)
-class Ranked:
-    """Candidates with the model's word on them: float32[n, 19], or None where the model failed.
-
-    `vectors` float32[n, D] are the unit vectors of the likely best, zeros for others. `comparison` is what shadow
-    models are to score as well.
-    """
-
-    query: Query
-    table: CandidateTable
-    probabilities: npt.NDArray[np.float32] | None
-    accounting: Accounting
-    names: Names
-    model: str
-    vectors: Vectors | None = None
-    comparison: Comparison | None = None
+__all__ = ["Ranked", "make_feed", "shed_feed"]
 
 
-def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served]:
+def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served | None]:
     """Score, select and order the candidates; remember and report what is served (x-algorithm.md 1.2, 1.5)."""
-    query, accounting = ranked.query, ranked.accounting
+    query, accounting, surface = ranked.query, ranked.accounting, surface_of(ranked.query)
+    if surface.each_alone:
+        return score_posts(ranked, viewers), None
     query = replace(query, served=viewers.served(query.request))
-    table, kept = run_filters(AT_THE_SLATE, query, ranked.table, accounting)
+    table, kept = run_filters(surface.at_the_slate, query, ranked.table, accounting)
     probabilities = None if ranked.probabilities is None else ranked.probabilities[kept]
     vectors = None if ranked.vectors is None else ranked.vectors[kept]
     scores = None
     if probabilities is not None:
-        scores = attempt(query, "scorers", partial(score, query, table, probabilities, vectors), None)
+        chain = surface.scorers(query.parameters)
+        scores = attempt(query, "scorers", partial(score, query, table, probabilities, vectors, chain), None)
     # No word from the model: newest first, without scores to pretend otherwise (x-algorithm.md 8, item 7).
     if scores is None:
         best = np.argsort(-table.created_ms, kind="stable")[: query.selected_max]
     else:
         best = best_first(scores.score, table, query.selected_max)
-    chosen = _select(query, table, scores, best, accounting)
+    chosen = _select(surface, query, table, scores, best, accounting)
     feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
     viewers.remember_served(query.request, table.post[chosen])
@@ -68,10 +53,12 @@ SHED = "shed: there are more requests than can be answered, and this one has wai
 def shed_feed(ranked: Ranked) -> tuple[Feed, None]:
     """Return the answer to a request that there is no capacity for: no posts, and why. Nothing counts as served."""
     event = ranked.query.request.event
-    return Feed(event.at, event.request, event.viewer, ranked.model, items=(), stages=(), error=SHED), None
+    shed = Feed(event.at, event.request, event.viewer, ranked.model, items=(), stages=(), error=SHED, feed=event.feed)
+    return shed, None
 
 
 def _select(
+    surface: Surface,
     query: Query,
     table: CandidateTable,
     scores: ScoreTable | None,
@@ -81,7 +68,7 @@ def _select(
     """Return the rows of the feed: of the best `top_k` what the last filters keep, cut to the asked length."""
     size, view = query.feed_size, table.take(chosen)
     accounting.count("top_k", len(table), len(chosen))
-    for last in POST_SELECTION:
+    for last in surface.post_selection:
         if not last.enable(query):
             continue
         values = np.zeros(len(chosen)) if scores is None else scores.score[chosen]
@@ -107,8 +94,8 @@ def _feed(
 ) -> Feed:
     event, spell = query.request.event, ranked.names.original_id
     explained = event.explain and scores is not None and probabilities is not None
-    ranks = _ranks(scores, table) if explained and scores is not None else None
-    reasons = why(table, scores, chosen)
+    ranks = ranks_of(scores, table) if explained and scores is not None else None
+    reasons = why(table, scores, chosen, surface_of(query).ranked)
 
     def told(row: int) -> ScoreExplanation:
         failed = query.failed_on(int(table.post[row])) if query.failed else ()
@@ -145,11 +132,5 @@ def _feed(
             Dropped(stage, rule, tuple(spelled for key in posts.tolist() if (spelled := spell(key)) is not None))
             for stage, rule, posts in ranked.accounting.dropped
         ),
+        feed=event.feed,
     )
-
-
-def _ranks(scores: ScoreTable, table: CandidateTable) -> npt.NDArray[np.intp]:
-    """Return each candidate's rank by the model alone, before the factors, from 1."""
-    ranks = np.empty(len(table), np.intp)
-    ranks[best_first(scores.value, table)] = np.arange(1, len(table) + 1)
-    return ranks

@@ -4,7 +4,7 @@ One struct a kind, told apart by `kind`; `TOPIC_OF` says which topic carries it.
 milliseconds since 1970 UTC. Unknown fields are passed over, so that a producer may be newer than the job.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -18,6 +18,7 @@ LABELS_MAX = 32
 SETTINGS_MAX = 32
 SEEN_IDS_MAX = 10_000  # as Thunder's limit on excluded ids, x-algorithm.md 2.2
 FEED_LIMIT_MAX = 200
+SCORED_POSTS_MAX = 2800  # of a request to score posts, x-algorithm.md 1.5
 VIDEO_MS_MAX = 86_400_000  # a day
 DWELL_S_MAX = 86_400.0
 
@@ -27,6 +28,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Surface = Annotated[int, Meta(ge=0, lt=SURFACES, description="product surface; 1 is home")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Country = Annotated[str, Meta(pattern="^([A-Z]{2})?$", description="ISO 3166-1, two letters; empty for not known")]
+FeedName = Literal["for_you", "following_ranked", "following", "score_posts"]
 
 
 class PostCreated(Struct, tag_field="kind", tag="post_created", frozen=True, gc=False):
@@ -165,6 +167,9 @@ class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=
     `bottom` marks a request for more of the same feed (pagination). `topics` asks for posts on one of them only,
     `excluded_topics` for none on those: then posts without topics stay away too. `parameters` overrides single
     parameters by their dotted names for this request alone.
+
+    `feed` names the feed wanted (operators/pipeline/surfaces.py): For You, the best of followed accounts, all of theirs
+    with the newest first, or the scores of `posts`.
     """
 
     at: TimeMs
@@ -180,6 +185,8 @@ class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=
     exclude_videos: bool = False
     explain: bool = False
     parameters: dict[str, bool | int | float | str] = {}
+    feed: FeedName = "for_you"
+    posts: Annotated[tuple[Id, ...], Meta(max_length=SCORED_POSTS_MAX)] = ()
 
 
 class Served(Struct, tag_field="kind", tag="served", frozen=True, gc=False):

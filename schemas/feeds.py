@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from schemas.actions import Action
-from schemas.events import TimeMs
+from schemas.events import FeedName, TimeMs
 from schemas.ids import Id
 
 
@@ -46,7 +46,8 @@ class ScoreExplanation(Struct, frozen=True, omit_defaults=True):
 class FeedItem(Struct, frozen=True, omit_defaults=True):
     """One post of a feed. `why` says in words why it is there; `counts` how often it was acted on so far, if known.
 
-    An `interstitial` is the notice to show in the post's place, until the viewer wants to see it.
+    An `interstitial` is the notice to show in the post's place, until the viewer wants to see it; `dropped_by` is the
+    stage that would drop it where posts are scored and none is dropped.
     """
 
     post: Id
@@ -59,6 +60,7 @@ class FeedItem(Struct, frozen=True, omit_defaults=True):
     explanation: ScoreExplanation | None = None
     counts: dict[Action, int] = {}
     interstitial: str = ""
+    dropped_by: str = ""
 
 
 class Dropped(Struct, frozen=True):
@@ -75,6 +77,8 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     `experiments` says which arm of each the viewer is in. `degraded` names the components that failed and were passed
     over ("deadline" where there was no time for the model); `dropped` is given where the request asks to explain. A
     feed with an `error` has no posts.
+
+    `feed` is the one asked for; of posts to score those are `unknown` that are not live.
     """
 
     at: TimeMs
@@ -87,6 +91,8 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     degraded: tuple[str, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     error: str | None = None
+    feed: FeedName = "for_you"
+    unknown: tuple[Id, ...] = ()
 
 
 class PostCounts(Struct, tag_field="kind", tag="post_counts", frozen=True):

@@ -102,7 +102,7 @@ class Answers:
         found = self._earlier.answer(request.origin.partition, request.origin.offset)
         if found is None:
             return None
-        if found.feed.error is None and not found.served:
+        if found.feed.error is None and not found.served and found.feed.feed != "score_posts":
             self._send_served(request, found)
         return keys_of([item.post for item in found.feed.items])
 

@@ -11,14 +11,17 @@ from flows.options import (
     Checkpoint,
     Cluster,
     ExperimentFile,
+    FeedOption,
     Json,
     Log,
     ParameterFile,
+    PostsOption,
     Set,
     VisibilityFile,
     checkpoint_path,
     clusters_from,
     experiments_from,
+    feed_name,
     parameters_from,
     visibility_from,
 )
@@ -153,6 +156,8 @@ def request(
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the feed")] = 10.0,
     log: Annotated[Path | None, typer.Option(help="a log with the posts' text, to show it")] = None,
+    which: FeedOption = "for_you",
+    posts: PostsOption = None,
     as_json: Json = False,
 ) -> None:
     """Publish a request for a feed and print the feed that comes back.
@@ -166,13 +171,21 @@ def request(
 
     with refusals():
         at_ms = time_ms(at) if at else time.time_ns() // 1_000_000
-        event = FeedRequest(at_ms, f"cli-{time.time_ns()}", viewer_id(user), limit=limit, explain=explain)
+        event = FeedRequest(
+            at_ms,
+            f"cli-{time.time_ns()}",
+            viewer_id(user),
+            limit=limit,
+            explain=explain,
+            feed=feed_name(which),
+            posts=tuple(viewer_id(post) for post in posts or ()),
+        )
         feed = ask(connection(kafka, prefix, kafka_set), event, timeout)
-        posts = posts_of(log, related_posts([feed])) if log is not None else {}
+        texts = posts_of(log, related_posts([feed])) if log is not None else {}
     if as_json:
         print_json(feed)
     else:
-        console.print(feed_picture(feed, posts, explain))
+        console.print(feed_picture(feed, texts, explain))
 
 
 def publish(

@@ -29,6 +29,9 @@ class Filters(Struct, frozen=True, forbid_unknown_fields=True):
     new_user_min_engagement: Annotated[bool, switch("1.5 row 17")] = False
     inventory_holdout: Annotated[bool, switch("1.5 row 18")] = False
     fav_holdout: Annotated[bool, switch("1.5, [S]")] = False
+    native_retweet_deduplication: Annotated[bool, switch("1.5 following")] = True
+    self_reply_chain: Annotated[bool, switch("1.5 following")] = True
+    conversation_module: Annotated[bool, switch("1.5 following")] = True
     visibility: Annotated[bool, switch("1.5 post-selection")] = True
     ancillary_visibility: Annotated[bool, switch("1.5 post-selection")] = True
     dedup_conversation: Annotated[bool, switch("1.5 post-selection")] = True

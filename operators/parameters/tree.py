@@ -19,6 +19,7 @@ from operators.parameters.selection import Selection, Serving, SlateDiversity
 from operators.parameters.simclusters import SimClusters
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
 from operators.parameters.state import History, Posts
+from operators.parameters.surfaces import Following
 from schemas.actions import ACTIONS
 
 Overriding = bool | int | float | str  # what a request may set a parameter to
@@ -50,6 +51,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     dpp: Dpp = Dpp()
     slate_diversity: SlateDiversity = SlateDiversity()
     selection: Selection = Selection()
+    following: Following = Following()
     serving: Serving = Serving()
 
     def says(self, switch: str) -> bool:

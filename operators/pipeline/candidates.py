@@ -11,8 +11,16 @@ from operators.keys import Keys, Mask
 from operators.visibility.verdicts import Verdicts
 
 # What a source is called in feeds; the number is the one in the column `source`.
-SOURCES: Final[tuple[str, ...]] = ("thunder", "phoenix_retrieval", "simclusters", "co_likers", "popular", "fresh")
-THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH = range(len(SOURCES))
+SOURCES: Final[tuple[str, ...]] = (
+    "thunder",
+    "phoenix_retrieval",
+    "simclusters",
+    "co_likers",
+    "popular",
+    "fresh",
+    "requested",
+)
+THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH, REQUESTED = range(len(SOURCES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +31,7 @@ class CandidateTable:
     `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far, and
     `rank_co_liked` [n, CO_LIKED] what co-likers say of it.
     `author_followers` is -1 where nothing tells how many follow the author (operators/posts/author_followers.py).
+    `answered_author` and `chain_is_lost` are those of ancestors.py, filled in for the following feed.
     `verdict` is that of the rules of visibility on the post, or on the post it repeats: 0, the number of the rule that
     drops it, or less than 0 that of the rule that puts it behind a notice; `ancillary_verdict` is the number of the
     rule that drops the post replied to, quoted or repeated, or 0. `muted` says that its text matches one of the
@@ -43,6 +52,8 @@ class CandidateTable:
     reply_to: Keys
     parent_is_live: Mask
     reply_author: Keys
+    answered_author: Keys
+    chain_is_lost: Mask
     conversation: Keys
     repost_of: Keys
     repost_author: Keys

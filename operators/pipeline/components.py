@@ -1,15 +1,17 @@
-"""All components of the pipeline in the order they run, as documents and the command line tell of them."""
+"""All components of each feed in the order they run, as documents and the command line tell of them."""
 
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 from msgspec import Struct
 
 from operators.parameters import Parameters
-from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
-from operators.pipeline.scorers import SCORERS, Scorer
-from operators.pipeline.selection import POST_SELECTION, PostSelection, visibility
-from operators.pipeline.sources import IN_ORDER, Source
+from operators.pipeline.filters import Filter
+from operators.pipeline.scorers import Scorer
+from operators.pipeline.selection import PostSelection, visibility
+from operators.pipeline.sources import Source
+from operators.pipeline.surfaces import SURFACES, Surface
 from operators.visibility import DEFAULT, VisibilityRules
 
 
@@ -55,6 +57,7 @@ SELECTOR: Final = Component(
     "1.5 selector",
     reads=("selection.top_k",),
 )
+NEWEST: Final = Component("selector", "newest", "Take the newest.", "1.5 following", reads=("selection.top_k",))
 TRUNCATE: Final = Component(
     "result", "truncate", "Cut to the length asked for.", "1.5", reads=("selection.result_size",)
 )
@@ -77,35 +80,31 @@ SIDE_EFFECTS: Final = (
 )
 
 
-def components(parameters: Parameters, visibility: VisibilityRules = DEFAULT) -> list[Component]:
-    """Return every component in the order in which it runs with these parameters, those switched off among them.
+def components(parameters: Parameters, visibility: VisibilityRules = DEFAULT, feed: str = "for_you") -> list[Component]:
+    """Return every component of a feed in the order in which it runs, those switched off among them.
 
     The rules of visibility stand behind the filter that asks them.
     """
-    return list(_in_order(parameters, visibility))
+    return list(_in_order(parameters, visibility, SURFACES[feed]))
 
 
-def _in_order(parameters: Parameters, rules: VisibilityRules) -> Iterator[Component]:
-    for source in IN_ORDER:
-        yield _told("source", source)
-    for one in PRE_SCORING:
-        yield _told("filter", one)
-    yield MODEL
-    yield HYBRID
-    for one in AT_THE_SLATE:
-        yield _told("filter at the slate", one)
-    yield VALUE
-    for scorer in SCORERS[parameters.scoring.value_model]:
-        yield _told("scorer", scorer)
-    yield SELECTOR
-    for last in POST_SELECTION:
+def _in_order(parameters: Parameters, rules: VisibilityRules, surface: Surface) -> Iterator[Component]:
+    yield from (_told("source", one) for one in surface.sources)
+    yield from (_told("filter", one) for one in surface.filters)
+    yield from (MODEL, HYBRID) * surface.ranked
+    yield from (_told("filter at the slate", one) for one in surface.at_the_slate)
+    yield from (VALUE,) * surface.ranked
+    yield from (_told("scorer", one) for one in surface.scorers(parameters))
+    yield from (SELECTOR if surface.ranked else NEWEST,) * (not surface.each_alone)
+    for last in surface.post_selection:
         yield _told("filter after selection", last)
         if last.keeps is visibility:
             yield from (Component("rule", one.name, one.said(), "1.7", last.switch) for one in rules.rules)
             stricter = "rule for recommendations"
             yield from (Component(stricter, one.name, one.said(), "1.7", last.switch) for one in rules.recommended)
-    yield TRUNCATE
-    yield from SIDE_EFFECTS
+    if not surface.each_alone:
+        yield msgspec.structs.replace(TRUNCATE, reads=(surface.size,))
+        yield from SIDE_EFFECTS
 
 
 def _told(stage: str, one: Source | Filter | Scorer | PostSelection) -> Component:

@@ -34,9 +34,16 @@ def explain(
     )
 
 
-def why(table: CandidateTable, scores: ScoreTable | None, chosen: npt.NDArray[np.intp]) -> list[str]:
-    """Return in a few words where each chosen post came from and which action it is expected to draw."""
+def why(
+    table: CandidateTable, scores: ScoreTable | None, chosen: npt.NDArray[np.intp], ranked: bool = True
+) -> list[str]:
+    """Return in a few words where each chosen post came from and which action it is expected to draw.
+
+    Of a feed that is not `ranked` nobody expected the model to answer.
+    """
     origins = [_origin(table, row) for row in chosen.tolist()]
+    if not ranked:
+        return origins
     if scores is None:
         return [f"{origin}; the model did not answer, newest first" for origin in origins]
     contributions = scores.contributions[:, chosen]
@@ -61,5 +68,6 @@ _OUT_OF_NETWORK: Final = {
     "co_likers": "liked by people who liked what you liked",
     "popular": "popular",
     "fresh": "new",
+    "requested": "asked for",
 }
 _IN_WORDS: Final = ["a long look" if head == DWELL_TIME else name.replace("_", " ") for head, name in enumerate(HEADS)]

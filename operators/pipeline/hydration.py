@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from models.inputs import U32, untouched
 from operators.keys import Keys, Mask, contains
+from operators.pipeline.ancestors import nearest_others
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.visibility import verdicts
 from operators.posts.co_likers import Circle
@@ -51,6 +52,11 @@ def hydrate(
         ~is_known,
     )
     rank_post = np.where(is_repost, own.repost_of, own.key)
+    # Only the following feed asks, and the way up costs a look-up for each step.
+    if query.request.event.feed == "following":
+        answered_author, chain_is_lost = nearest_others(posts, own)
+    else:
+        answered_author, chain_is_lost = np.zeros_like(own.author), np.zeros_like(is_reply)
     return CandidateTable(
         row=rows,
         post=own.key,
@@ -66,6 +72,8 @@ def hydrate(
         reply_to=own.reply_to,
         parent_is_live=parents >= 0,
         reply_author=answered,
+        answered_author=answered_author,
+        chain_is_lost=chain_is_lost,
         conversation=own.conversation,
         repost_of=own.repost_of,
         repost_author=rank_author * is_repost,

@@ -1,6 +1,6 @@
 """The sources of candidates, each a rule in a sentence (x-algorithm.md 1.2, 1.5)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -8,10 +8,12 @@ from typing import Final
 import numpy as np
 
 from models.phoenix import Phoenix
+from operators.keys import first_of_each, keys_of
 from operators.pipeline.candidates import (
     CO_LIKERS,
     FRESH,
     POPULAR,
+    REQUESTED,
     RETRIEVAL,
     SIMCLUSTERS,
     SOURCES,
@@ -116,6 +118,14 @@ def fresh(asked: Asked) -> Rows:
     return _newest_originals(asked, asked.query.parameters.fallback.fresh_max)
 
 
+def requested(asked: Asked) -> Rows:
+    """Bring the posts that the request names, in its order, as far as they are live."""
+    query, table = asked.query, asked.posts.table
+    rows = table.rows_of(keys_of(query.request.event.posts))
+    rows = rows[(rows >= 0) & first_of_each(rows.view(np.uint64))]
+    return rows[table.visible(rows, query.at_ms)]
+
+
 def _newest_originals(asked: Asked, count: int) -> Rows:
     """Return the rows of the newest posts that are neither replies nor reposts, newest first."""
     table = asked.posts.table
@@ -167,23 +177,25 @@ class Source:
         return (self.brings.__doc__ or "").partition("\n")[0]
 
 
-IN_ORDER: Final[tuple[Source, ...]] = (
-    Source(
-        thunder,
-        THUNDER,
-        "1.5, 2",
-        "thunder.enabled",
-        (
-            "thunder.posts_max",
-            "thunder.followees_max",
-            "thunder.excluded_max",
-            "thunder.originals_per_author",
-            "thunder.secondary_per_author",
-            "thunder.scan_per_author",
-        ),
-        wanted=_always,
-        cheap=True,
+THUNDER_POSTS: Final = Source(
+    thunder,
+    THUNDER,
+    "1.5, 2",
+    "thunder.enabled",
+    (
+        "thunder.posts_max",
+        "thunder.followees_max",
+        "thunder.excluded_max",
+        "thunder.originals_per_author",
+        "thunder.secondary_per_author",
+        "thunder.scan_per_author",
     ),
+    wanted=_always,
+    cheap=True,
+)
+REQUESTED_POSTS: Final = Source(requested, REQUESTED, "1.5 other surfaces", "", (), wanted=_always, cheap=True)
+IN_ORDER: Final[tuple[Source, ...]] = (
+    THUNDER_POSTS,
     Source(
         simclusters,
         SIMCLUSTERS,
@@ -222,7 +234,12 @@ IN_ORDER: Final[tuple[Source, ...]] = (
 
 
 def gather(
-    query: Query, posts: LivePosts, phoenix: Phoenix, accounting: Accounting, late: bool = False
+    query: Query,
+    posts: LivePosts,
+    phoenix: Phoenix,
+    accounting: Accounting,
+    late: bool = False,
+    sources: Sequence[Source] = IN_ORDER,
 ) -> CandidateTable:
     """Return the candidates of every source, hydrated, in the order of the sources; of duplicates the first wins later.
 
@@ -235,7 +252,7 @@ def gather(
     rows, codes = [NO_ROWS], [np.empty(0, np.uint8)]
     circle = attempt(query, "co_likers", partial(_circle, query, posts, accounting), None)
     asked = Asked(query, posts, phoenix, accounting, circle)
-    for source in IN_ORDER:
+    for source in sources:
         runs = query.parameters.says(source.switch) and (source.cheap or not late)
         if runs and source.wanted(query, sum(map(len, rows))):
             found = attempt(query, f"source.{source.name}", partial(source.brings, asked), NO_ROWS)

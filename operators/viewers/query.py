@@ -99,7 +99,9 @@ class Query:
     @property
     def feed_size(self) -> int:
         """How many posts the feed is to have."""
-        return self.request.event.limit or self.parameters.selection.result_size
+        parameters = self.parameters
+        sizes = {"following": parameters.following.size, "following_ranked": parameters.following.ranked_size}
+        return self.request.event.limit or sizes.get(self.request.event.feed, parameters.selection.result_size)
 
     @property
     def selected_max(self) -> int:

@@ -30,6 +30,8 @@ GraphChange = tuple[GraphEvent, bool, int]
 Partitions = npt.NDArray[np.int64]
 # Viewer partitions of a job, whoever owns them.
 PARTITIONS: Final = 16
+# The feeds whose posts count as served.
+REMEMBERED: Final = frozenset({"for_you", "following_ranked"})
 
 
 class Records(Protocol):
@@ -301,13 +303,18 @@ class Viewers:
         return np.sort(facts.served[facts.served_ms >= since_ms])
 
     def remember_served(self, request: Request, posts: Keys) -> None:
-        """Remember posts as served to a request; the newest `served_max` of a window are kept."""
-        if len(posts) and request.viewer not in self._deleted:
+        """Remember posts as served to a request; the newest `served_max` of a window are kept.
+
+        The following feed repeats itself and takes nothing from the others; scores of posts are shown to nobody.
+        """
+        feed = request.event.feed
+        if len(posts) and feed != "score_posts" and request.viewer not in self._deleted:
             filters, slot = self._parameters.filters, self._slot_of(request.viewer, request.partition)
-            facts = self._facts_of(slot).after_served(
-                request.event.at, posts, filters.served_window_s, filters.served_max
-            )
-            self._put_facts(slot, facts)
+            if feed in REMEMBERED:
+                facts = self._facts_of(slot).after_served(
+                    request.event.at, posts, filters.served_window_s, filters.served_max
+                )
+                self._put_facts(slot, facts)
             if self._own_feeds_count:
                 self._show(slot, request.event.at, request.event.request, len(posts))
 

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-import flows.for_you
 import operators.slate
 from models.phoenix import Phoenix
 from operators.parameters import Value
 from operators.pipeline import selection
 from operators.pipeline.filters import PRE_SCORING, Filter
+from operators.pipeline.surfaces import SURFACES
 from operators.posts.thunder import Thunder
 from schemas.events import Event, FeedRequest, Follow, PostCreated
 from tests.acceptance.playing import T0, Player
@@ -93,7 +93,7 @@ def test_a_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.Mon
         return np.ones(1, np.bool_)
 
     chain = (Filter(broken, "this test"), *PRE_SCORING, Filter(short, "this test"))
-    monkeypatch.setattr(flows.for_you, "PRE_SCORING", chain)
+    monkeypatch.setitem(SURFACES, "for_you", dataclasses.replace(SURFACES["for_you"], filters=chain))
     played = play(LOG)
     for request, feed in played.feeds.items():
         assert feed.degraded == ("filter.broken", "filter.short")
@@ -106,7 +106,8 @@ def test_a_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.Mon
 def test_a_last_filter_that_fails_drops_nothing(play: Player, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = play(LOG)
     broken = selection.PostSelection(fails_like_a_filter, "this test", "")
-    monkeypatch.setattr(operators.slate, "POST_SELECTION", (broken, *selection.POST_SELECTION))
+    last = (broken, *selection.POST_SELECTION)
+    monkeypatch.setitem(SURFACES, "for_you", dataclasses.replace(SURFACES["for_you"], post_selection=last))
     played = play(LOG)
     for request, feed in played.feeds.items():
         assert feed.degraded == ("filter.fails_like_a_filter",)

@@ -1,5 +1,6 @@
 """From outputs to scores: a value for each candidate, then scorers in X's order (x-algorithm.md 1.3, 1.5, 1.6)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
@@ -24,7 +25,18 @@ from operators.pipeline.scorers.value import (
 )
 from operators.viewers.query import Query
 
-__all__ = ["HEADS", "SCORERS", "ScoreTable", "Scored", "Scorer", "Scores", "best_first", "score", "score_alone"]
+__all__ = [
+    "HEADS",
+    "SCORERS",
+    "ScoreTable",
+    "Scored",
+    "Scorer",
+    "Scores",
+    "best_first",
+    "ranks_of",
+    "score",
+    "score_alone",
+]
 
 OFFSET: Final = Scorer(negative_offset, "is", "1.3", reads=("scoring.negative_offset",))
 COLD_START: Final = Scorer(
@@ -122,16 +134,17 @@ def score(
     table: CandidateTable,
     probabilities: npt.NDArray[np.float32],
     vectors: Vectors | None = None,
+    chain: Sequence[Scorer] | None = None,
 ) -> ScoreTable:
     """Return the scores of n candidates from their outputs, float32[n, 19] in the order of the actions.
 
-    `vectors` float32[n, D] are the unit vectors of those that diversity looks at, zeros for the others. A scorer that
-    fails leaves scores as they were, and the feed says so.
+    `vectors` float32[n, D] are the unit vectors of those that diversity looks at, zeros for the others; `chain` are the
+    scorers, those of the value model if left out. A scorer that fails leaves scores as they were, and the feed says so.
     """
     contributions = contributions_of(query, table, probabilities)
     weighted = weighted_sum(contributions)
     scored, steps = Scored(probabilities, contributions, weighted, weighted, vectors), []
-    for scorer in SCORERS[query.parameters.scoring.value_model]:
+    for scorer in SCORERS[query.parameters.scoring.value_model] if chain is None else chain:
         if not scorer.enable(query):
             continue
         # A step that says nothing of a candidate leaves its score as it is.
@@ -141,6 +154,13 @@ def score(
         steps.append(Step(scorer.name, scorer.operation, values))
         scored = replace(scored, score=OPERATIONS[scorer.operation](scored.score, values))
     return ScoreTable(contributions, weighted, tuple(steps), scored.score, scored.head_maxima)
+
+
+def ranks_of(scores: ScoreTable, table: CandidateTable) -> npt.NDArray[np.intp]:
+    """Return each candidate's rank by the value model alone, before the factors, from 1."""
+    ranks = np.empty(len(table), np.intp)
+    ranks[best_first(scores.value, table)] = np.arange(1, len(table) + 1)
+    return ranks
 
 
 def score_alone(query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> Scores:

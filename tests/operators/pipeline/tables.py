@@ -22,7 +22,7 @@ _DTYPES = {
 }  # fmt: skip
 _KEYS = {
     "post", "author", "reply_to", "conversation", "repost_of", "repost_author", "quote_author", "reply_author",
-    "rank_post", "rank_author",
+    "rank_post", "rank_author", "answered_author",
 }  # fmt: skip
 
 
