@@ -1,5 +1,6 @@
 """A component that fails is passed over: the feed goes out, says what it went without, and the rest is as before."""
 
+import dataclasses
 from typing import Any
 
 import pytest

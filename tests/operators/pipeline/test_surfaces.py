@@ -65,7 +65,7 @@ def test_the_nearest_ancestor_by_somebody_else() -> None:
 
 
 def test_a_way_that_is_lost() -> None:
-    # 2 answers what never came, of which it says who wrote it; 3 answers what never came, 5 goes on with 3; 6 answers 4,
+    # 2 answers what never came, and says who wrote it; 3 answers what never came, 5 goes on with 3; 6 answers 4,
     # which is deleted; 7 goes on with 6.
     found = chains(
         [
