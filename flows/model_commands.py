@@ -61,6 +61,14 @@ def train(
     table_rate: Annotated[float | None, typer.Option(min=1e-9, help="of the hashed tables, if it differs")] = None,
     negatives: Annotated[int, typer.Option(min=0, max=1024, help="posts of other viewers lent to each request")] = 8,
     decay: Annotated[bool, typer.Option("--decay", help="let the rates fall to nothing along a cosine")] = False,
+    validate: Annotated[
+        float, typer.Option(min=0, max=0.9, help="share of the time, the last, to validate with: the best pass is kept")
+    ] = 0.0,
+    semantic_ids: Annotated[
+        Path | None, typer.Option("--semantic-ids", help="a checkpoint to learn a codebook of semantic IDs from")
+    ] = None,
+    semantic_levels: Annotated[int, typer.Option(min=1, max=6, help="semantic IDs of a post")] = 4,
+    semantic_codes: Annotated[int, typer.Option(min=2, max=256, help="of a level: a power of two")] = 256,
     save_every: Annotated[float, typer.Option(min=0, help="minutes between two states of the run on disk")] = 5.0,
     resume: Annotated[bool, typer.Option("--resume", help="go on with a run that was stopped")] = False,
     file: ParameterFile = None,
@@ -70,7 +78,8 @@ def train(
     """Train Phoenix, ranker and retrieval, on what a log (or a folder of examples) says was served and what came of it.
 
     Losses are drawn beside the checkpoint (`.svg`). The run's state is kept there too: after Ctrl-C (status 130) or
-    SIGTERM (143), the same command with `--resume` goes on as if nothing had happened.
+    SIGTERM (143), the same command with `--resume` goes on as if nothing had happened. With `--validate .1` the last
+    tenth of the time is held out, its losses are drawn too, and the model of the best pass is kept.
 
     Example: `run_flow.py train out/demo/log.jsonl.zst --out out/demo.phoenix --until 2026-01-07`
     """
@@ -84,7 +93,7 @@ def train(
         settings = TrainingConfig(learning_rate=learning_rate, table_rate=table_rate, negatives=negatives)
         run = TrainingRun(
             log, out, preset, parameters_from(file, assignments), until_ms, epochs, seed, step, posts,
-            settings, decay, resume, save_every * 60.0,
+            settings, decay, resume, save_every * 60.0, validate, semantic_ids, semantic_levels, semantic_codes,
         )  # fmt: skip
         try:
             with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
@@ -96,10 +105,13 @@ def train(
         print_json(report)
         return
     facts = msgspec.structs.asdict(report)
-    collisions, notes = facts.pop("collisions"), facts.pop("notes")
+    collisions, notes, validated = (facts.pop(name) for name in ("collisions", "notes", "validated"))
     rows = [{"what": name, "value": one} for name, one in facts.items()]
     console.print(rows_table(f"{out}, model {report.model}", rows))
     console.print(rows_table("ids that share table rows", [msgspec.structs.asdict(one) for one in collisions]))
+    if validated:
+        title = f"losses held out; the model is that of pass {report.best_epoch}"
+        console.print(rows_table(title, [msgspec.structs.asdict(one) for one in validated]))
     for note in notes:
         errors.print(f"note: {note}", soft_wrap=True)
 

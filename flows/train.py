@@ -16,12 +16,16 @@ from flows.example_files import is_folder_of_examples
 from flows.training_batches import Seen, Spool, noted, spooled
 from flows.training_examples import batches
 from flows.training_sources import POSTS_MAX, Told, before, changed_parameters, followed, stored
-from models.checkpoints import Origin, write_whole
+from flows.validation import Epoch, Validation, trained_batches
+from models.checkpoints import CheckpointRefused, Origin, write_whole
+from models.codebooks import codebook_from
 from models.collisions import SHARED_MAX, Collisions
 from models.config import PRESETS, PhoenixConfig
 from models.inputs import ExampleBatch
+from models.phoenix import Phoenix
 from models.recipe import TrainingConfig
 from models.run_files import load_run, save_run
+from models.semantic_ids import Codebook
 from models.training import Trainer, TrainingReport
 from operators.parameters import ParameterRefused, Parameters
 
@@ -30,7 +34,10 @@ SAVE_EVERY_S: Final = 300.0  # what a power cut may cost
 
 
 class TrainingSummary(Struct):
-    """What a training run did; losses are those of the last step."""
+    """What a training run did; losses are those of the last step.
+
+    Where examples were held out, `validated` are the losses on them after each pass, and the model is that of the best.
+    """
 
     model: str
     examples: int
@@ -43,6 +50,8 @@ class TrainingSummary(Struct):
     candidates_per_s: float = 0.0
     ranker_curve: str = ""
     retrieval_curve: str = ""
+    best_epoch: int = 0
+    validated: list[Epoch] = []
     collisions: list[Collisions] = []
     notes: list[str] = []
 
@@ -53,6 +62,9 @@ class TrainingRun(Struct, frozen=True):
     A step takes `examples_a_step` requests of at most `posts_max` posts each; a log of short feeds wants more of the
     one and fewer of the other. With `decay` the learning rates fall along a cosine to nothing at the last step. The
     state of the run is written beside the checkpoint every `save_every_s`, and `resume` goes on from it.
+
+    The last `validate` of the time is held out: the model kept is that of the pass with the least loss there. With
+    `semantic_from`, a model of the same widths, posts have semantic IDs, as many as the configuration says.
     """
 
     log: Path
@@ -68,6 +80,20 @@ class TrainingRun(Struct, frozen=True):
     decay: bool = False
     resume: bool = False
     save_every_s: float = SAVE_EVERY_S
+    validate: float = 0.0
+    semantic_from: Path | None = None
+    semantic_levels: int = 4
+    semantic_codes: int = 256
+
+    @property
+    def reads_once(self) -> bool:
+        """Whether examples are taken as the log is read, and not from a spool."""
+        return self.epochs == 1 and not self.decay and not self.validate and self.semantic_from is None
+
+    @property
+    def best_file(self) -> Path:
+        """Where the best model so far stands while a run with validation goes on."""
+        return self.out.with_name(f"{self.out.name}.best")
 
     @property
     def run_file(self) -> Path:
@@ -96,6 +122,11 @@ class TrainingRun(Struct, frozen=True):
         """What of the training differs from the defaults, as the command line has it where it does."""
         plain, usual = (msgspec.to_builtins(one) for one in (self.training, TrainingConfig()))
         changed = [f"--{name.replace('_', '-')} {value}" for name, value in plain.items() if value != usual[name]]
+        if self.validate:
+            changed.append(f"--validate {self.validate:g}")
+        if self.semantic_from is not None:
+            sizes = f"--semantic-levels {self.semantic_levels} --semantic-codes {self.semantic_codes}"
+            changed.append(f"--semantic-ids {self.semantic_from.name} {sizes}")
         return [*changed, *(["--decay"] if self.decay else [])]
 
     @property
@@ -103,7 +134,11 @@ class TrainingRun(Struct, frozen=True):
         """The model's shape; raises ParameterRefused for an unknown preset."""
         if self.preset not in PRESETS:
             raise ParameterRefused(f"no model is called {self.preset}: choose one of {', '.join(PRESETS)}")
-        return PRESETS[self.preset]
+        if self.semantic_from is None:
+            return PRESETS[self.preset]
+        return msgspec.structs.replace(
+            PRESETS[self.preset], semantic_levels=self.semantic_levels, semantic_codes=self.semantic_codes
+        )
 
 
 class TrainingStopped(Exception):
@@ -146,63 +181,113 @@ def train(
     `stopped` is asked after each step. Raises ParameterRefused where there is too little to train on, TrainingStopped,
     LogRefused, CheckpointRefused and whatever writing raises.
     """
-    config, spool, seen = run.config, run.spool, Seen()
-    several = run.epochs > 1 or run.decay
+    config, seen = run.config, Seen()
     made = _batches(run, config, reading)
-    steps = 0
-    settings = run.training
-    if several:
-        found = spool.seen() if run.resume else None
-        found = found or spooled(spool, made, config, stopped)
-        if found is None:
-            raise TrainingStopped("stopped while reading the log: nothing was learned yet, begin anew")
-        seen, steps = found, found.batches * run.epochs
-        if run.decay:
-            settings = msgspec.structs.replace(settings, decay_steps=max(steps, 1))
-    trainer = _resumed(run, config, settings) if run.resume else Trainer(config, run.seed, settings)
-    if several:
-        try:
-            _refuse_useless(run, seen)
-        except ParameterRefused:
-            spool.remove()
-            raise
-        stream = _epochs(spool, seen.batches, run.epochs, trainer.taken)
-    else:
+    start_s = time.perf_counter()
+    if run.reads_once:
+        trainer = _resumed(run, config, run.training) if run.resume else Trainer(config, run.seed, run.training)
         # What was taken before is read again, because the viewers' histories come from it, and passed over.
-        stream = islice(noted(made, seen, config), trainer.taken, None)
-    saved_s = start_s = time.perf_counter()
-
-    def after_step() -> bool:
-        nonlocal saved_s
-        end = stopped()
-        if end or time.perf_counter() - saved_s > run.save_every_s:
-            save_run(run.run_file, trainer, {"command": run.command})
-            saved_s = time.perf_counter()
-        return end
-
-    trainer.learn(stream, lambda report: training(report.step, steps), after_step)
-    if stopped():
-        raise TrainingStopped(f"stopped after {trainer.taken} steps: go on with the same command and --resume")
-    _refuse_useless(run, seen)
-    summary = _finish(run, trainer, seen)
+        _learn(run, trainer, islice(noted(made, seen, config), trainer.taken, None), training, 0, stopped)
+        _refuse_useless(run, seen)
+        summary = _finish(run, trainer, seen)
+    else:
+        summary = _over_and_over(run, config, made, training, stopped)
     summary.seconds = time.perf_counter() - start_s
     run.run_file.unlink(missing_ok=True)
-    spool.remove()
+    run.spool.remove()
     return summary
 
 
-def _resumed(run: TrainingRun, config: PhoenixConfig, settings: TrainingConfig) -> Trainer:
-    trainer, facts = load_run(run.run_file, config, settings)
+def _over_and_over(
+    run: TrainingRun,
+    config: PhoenixConfig,
+    made: Iterator[ExampleBatch],
+    training: Told,
+    stopped: Callable[[], bool],
+) -> TrainingSummary:
+    """Train on batches that are first written to a spool, because they are read several times or held out in part."""
+    spool = run.spool
+    seen = spool.seen() if run.resume else None
+    seen = seen or spooled(spool, made, config, stopped)
+    if seen is None:
+        raise TrainingStopped("stopped while reading the log: nothing was learned yet, begin anew")
+    try:
+        _refuse_useless(run, seen)
+        each = trained_batches(seen, run.validate)
+        codebook = _codebook(run, config, spool, each)
+    except (ParameterRefused, CheckpointRefused):
+        spool.remove()
+        raise
+    steps, settings = each * run.epochs, run.training
+    if run.decay:
+        settings = msgspec.structs.replace(settings, decay_steps=steps)
+    validation = Validation(spool, each, run.best_file) if run.validate else None
+    if run.resume:
+        trainer = _resumed(run, config, settings, codebook, validation)
+    else:
+        trainer = Trainer(config, run.seed, settings, codebook=codebook)
+    while True:
+        epoch, start = divmod(trainer.taken, each)
+        # A run that was stopped with a pass's last step has not measured it yet.
+        if validation is not None and not start and len(validation.epochs) < epoch:
+            validation.measure(trainer)
+        if epoch == run.epochs:
+            break
+        _learn(run, trainer, spool.read(start, each), training, steps, stopped, validation)
+    return _finish(run, trainer, seen, validation)
+
+
+def _learn(
+    run: TrainingRun,
+    trainer: Trainer,
+    batches: Iterator[ExampleBatch],
+    training: Told,
+    steps: int,
+    stopped: Callable[[], bool],
+    validation: Validation | None = None,
+) -> None:
+    """Take a step with each batch; raises TrainingStopped once the state of the run is on disk."""
+    saved_s, end = time.perf_counter(), False
+
+    def after_step() -> bool:
+        nonlocal saved_s, end
+        end = stopped()
+        if end or time.perf_counter() - saved_s > run.save_every_s:
+            measured = validation.epochs if validation is not None else []
+            save_run(run.run_file, trainer, {"command": run.command, "validated": msgspec.to_builtins(measured)})
+            saved_s = time.perf_counter()
+        return end
+
+    trainer.learn(batches, lambda report: training(report.step, steps), after_step)
+    if end:
+        raise TrainingStopped(f"stopped after {trainer.taken} steps: go on with the same command and --resume")
+
+
+def _codebook(run: TrainingRun, config: PhoenixConfig, spool: Spool, batches: int) -> Codebook | None:
+    """Return the codebook of a run with semantic IDs. Raises ParameterRefused, and CheckpointRefused."""
+    if run.semantic_from is None:
+        return None
+    try:
+        return codebook_from(Phoenix.load(run.semantic_from), spool.read(0, batches), config)
+    except CheckpointRefused:
+        raise
+    except ValueError as error:
+        raise ParameterRefused(f"{run.semantic_from}: {error}") from None
+
+
+def _resumed(
+    run: TrainingRun,
+    config: PhoenixConfig,
+    settings: TrainingConfig,
+    codebook: Codebook | None = None,
+    validation: Validation | None = None,
+) -> Trainer:
+    trainer, facts = load_run(run.run_file, config, settings, codebook)
     if facts["command"] != run.command:
         raise ParameterRefused(f"{run.run_file} was begun by another command: {facts['command']}")
+    if validation is not None:
+        validation.epochs = msgspec.convert(facts["validated"], list[Epoch])
     return trainer
-
-
-def _epochs(spool: Spool, batches_each: int, epochs: int, taken: int) -> Iterator[ExampleBatch]:
-    """Yield the batches of all epochs but for those taken already."""
-    epoch, start = divmod(taken, batches_each)
-    for number in range(epoch, epochs):
-        yield from spool.read(start if number == epoch else 0)
 
 
 def _refuse_useless(run: TrainingRun, seen: Seen) -> None:
@@ -218,25 +303,33 @@ def _refuse_useless(run: TrainingRun, seen: Seen) -> None:
         )
 
 
-def _finish(run: TrainingRun, trainer: Trainer, seen: Seen) -> TrainingSummary:
+def _finish(run: TrainingRun, trainer: Trainer, seen: Seen, validation: Validation | None = None) -> TrainingSummary:
     """Write the checkpoint and its curves, and return what the run did."""
     end = trainer.report()
     if end.skipped == end.step:
         raise ParameterRefused(
             f"not one of {end.step} steps was finite: look for numbers that are none in the data, or lower the rates"
         )
+    each, epochs = trained_batches(seen, run.validate), validation.epochs if validation is not None else []
     origin = Origin(
         data=run.log.name,
         from_ms=seen.from_ms,
-        to_ms=seen.to_ms,
-        examples=seen.batches * run.examples_a_step,
-        steps=trainer.taken,
+        to_ms=seen.to_ms if each == seen.batches else seen.starts_ms[each],
+        examples=each * run.examples_a_step,
+        steps=trainer.taken if validation is None else validation.best.step,
         seed=run.seed,
         command=run.command,
     )
-    phoenix = trainer.phoenix(origin)
+    if validation is None:
+        phoenix = trainer.phoenix(origin)
+    else:
+        kept = validation.kept()
+        phoenix = Phoenix(kept.config, kept.parameters, origin)
     phoenix.save(run.out)
-    write_whole(run.out.with_name(f"{run.out.name}.svg"), curves_svg(trainer.losses).encode())
+    best = validation.best.epoch if validation is not None else 0
+    curves = curves_svg(trainer.losses, [(one.step, one.ranker_loss, one.retrieval_loss) for one in epochs], best)
+    write_whole(run.out.with_name(f"{run.out.name}.svg"), curves.encode())
+    run.best_file.unlink(missing_ok=True)
     return TrainingSummary(
         model=phoenix.version,
         examples=origin.examples,
@@ -249,6 +342,8 @@ def _finish(run: TrainingRun, trainer: Trainer, seen: Seen) -> TrainingSummary:
         candidates_per_s=end.candidates_per_s,
         ranker_curve=sparkline([ranker for ranker, _ in trainer.losses]),
         retrieval_curve=sparkline([retrieval for _, retrieval in trainer.losses]),
+        best_epoch=best,
+        validated=epochs,
         collisions=seen.collisions,
         notes=_notes(seen, end),
     )

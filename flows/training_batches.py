@@ -84,10 +84,10 @@ class Spool:
         except (OSError, msgspec.MsgspecError):
             return None
 
-    def read(self, start: int = 0) -> Iterator[ExampleBatch]:
-        """Yield the batches from the `start`-th on; raises CheckpointRefused for one that can't be read."""
+    def read(self, start: int = 0, end: int | None = None) -> Iterator[ExampleBatch]:
+        """Yield the batches from the `start`-th on, up to the `end`-th; raises CheckpointRefused for one unreadable."""
         seen = self.seen()
-        for number in range(start, seen.batches if seen else 0):
+        for number in range(start, seen.batches if seen and end is None else end or 0):
             path = self._folder / f"{number:08}.npz.zst"
             try:
                 raw = zstandard.ZstdDecompressor().decompress(path.read_bytes())
@@ -102,7 +102,10 @@ class Spool:
 
 
 class Seen(Struct):
-    """What passed by: batches, their time span, labelled actions, viewers (2 for several), how ids share table rows."""
+    """What passed by: batches, their time span, labelled actions, viewers (2 for several), how ids share table rows.
+
+    `starts_ms` is the time of each batch's earliest example.
+    """
 
     batches: int = 0
     from_ms: int = 2**63 - 1
@@ -110,6 +113,7 @@ class Seen(Struct):
     actions: int = 0
     viewers: int = 0
     collisions: list[Collisions] = []
+    starts_ms: list[int] = []
 
 
 def noted(batches: Iterator[ExampleBatch], seen: Seen, config: PhoenixConfig) -> Iterator[ExampleBatch]:
@@ -117,7 +121,8 @@ def noted(batches: Iterator[ExampleBatch], seen: Seen, config: PhoenixConfig) ->
     vocabulary, viewer = Vocabulary(), None
     for batch in batches:
         seen.batches += 1
-        seen.from_ms = min(seen.from_ms, int(batch.at_ms.min()))
+        seen.starts_ms.append(int(batch.at_ms.min()))
+        seen.from_ms = min(seen.from_ms, seen.starts_ms[-1])
         seen.to_ms = max(seen.to_ms, int(batch.at_ms.max()))
         seen.actions += int((batch.label_actions != 0).sum())
         viewer = batch.viewer[0] if viewer is None else viewer

@@ -9,6 +9,7 @@ from flows.ranking_quality import ranking_quality
 from flows.train import EXAMPLES_A_STEP, TrainingRun, train
 from infra.world import PRESETS as WORLDS
 from infra.world import simulate
+from models.checkpoints import CheckpointRefused
 from models.config import PRESETS, PhoenixConfig
 from models.phoenix import Phoenix
 from operators.parameters import DEFAULTS, ParameterRefused
@@ -71,3 +72,23 @@ def test_a_model_is_judged_on_every_post_that_was_served(log: Path, checkpoint: 
     assert 0 < late.rows < whole.rows
     assert {one.rows for one in whole.table} == {whole.rows}
     assert all(0 < one.happened < whole.rows for one in whole.table if one.action == "dwell")
+
+
+def test_semantic_ids_come_from_a_first_model_or_are_refused(log: Path, tmp_path: Path, tiny: PhoenixConfig) -> None:
+    first = tmp_path / "first"
+    Phoenix.untrained(tiny, seed=1).save(first)
+    asked = run(log, tmp_path / "model", epochs=1, semantic_from=first, semantic_levels=2, semantic_codes=16)
+    summary = train(asked, quiet, quiet)
+    made = Phoenix.load(tmp_path / "model")
+    assert made.version == summary.model
+    assert (made.config.semantic_levels, made.config.semantic_codes) == (2, 16)
+    assert "--semantic-ids first --semantic-levels 2 --semantic-codes 16" in made.origin.command
+    with pytest.raises(ParameterRefused, match="must be a power of two"):
+        train(msgspec.structs.replace(asked, semantic_codes=17), quiet, quiet)
+    Phoenix.untrained(msgspec.structs.replace(tiny, term_buckets=64)).save(first)
+    with pytest.raises(ParameterRefused, match="has 64 terms of width 32; 128 of 32 are needed"):
+        train(asked, quiet, quiet)
+    first.write_bytes(b"PHOENIX\n")
+    with pytest.raises(CheckpointRefused, match="cut off or damaged"):
+        train(asked, quiet, quiet)
+    assert not list(tmp_path.glob("*.examples")), "what was read is not left behind"
