@@ -26,7 +26,7 @@ from models.phoenix import Phoenix
 from models.recipe import TrainingConfig
 from models.run_files import load_run, save_run
 from models.semantic_ids import Codebook
-from models.training import Trainer, TrainingReport
+from models.training import Trainer, TrainingRefused, TrainingReport
 from operators.parameters import ParameterRefused, Parameters
 
 EXAMPLES_A_STEP: Final = 64
@@ -208,7 +208,11 @@ def _over_and_over(
     """Train on batches that are first written to a spool, because they are read several times or held out in part."""
     spool = run.spool
     seen = spool.seen() if run.resume else None
-    seen = seen or spooled(spool, made, config, stopped)
+    try:
+        seen = seen or spooled(spool, made, config, stopped)
+    except OSError:
+        spool.remove()  # where the disk is full, what is of no use must not stay
+        raise
     if seen is None:
         raise TrainingStopped("stopped while reading the log: nothing was learned yet, begin anew")
     try:
@@ -258,7 +262,10 @@ def _learn(
             saved_s = time.perf_counter()
         return end
 
-    trainer.learn(batches, lambda report: training(report.step, steps), after_step)
+    try:
+        trainer.learn(batches, lambda report: training(report.step, steps), after_step)
+    except TrainingRefused as refused:
+        raise ParameterRefused(str(refused)) from None
     if end:
         raise TrainingStopped(f"stopped after {trainer.taken} steps: go on with the same command and --resume")
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 
 from flows.train import Stop, TrainingRun, TrainingStopped, train
 from flows.training_batches import OrderedLog, Seen, Spool, noted
+from flows.training_sources import ExamplesRun, write_examples
 from infra.logs.files import LogRefused
 from infra.logs.reader import LogReader
 from infra.world import PRESETS as WORLDS
@@ -24,6 +27,7 @@ from models.collisions import Vocabulary
 from models.config import PRESETS, PhoenixConfig
 from models.inputs import ExampleBatch
 from models.phoenix import Phoenix
+from models.recipe import TrainingConfig
 from models.run_files import load_run
 from operators.parameters import DEFAULTS, ParameterRefused
 from tests.models.toy_world import batch
@@ -189,17 +193,54 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(tiny: PhoenixConfig, tmp_pa
     path, small = tmp_path / "model", Phoenix.untrained(tiny)
     small.save(path)
     good = path.read_bytes()
+    with files_of_at_most(len(good) // 2), pytest.raises(OSError, match="File too large"):
+        small.save(path)
+    assert path.read_bytes() == good
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Let no file grow beyond a size: what a full disk does to who writes."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(good) // 2, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limit[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
-            small.save(path)
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
-    assert path.read_bytes() == good
+
+
+def test_a_run_that_finds_the_disk_full_leaves_the_model_of_before(log: Path, tmp_path: Path) -> None:
+    """The spool is what fills it first: nothing of it stays, and the last good model does."""
+    (tmp_path / "model").write_bytes(b"of yesterday")
+    with files_of_at_most(2000), pytest.raises(OSError, match="File too large"):
+        train(run(log, tmp_path / "model"), quiet, quiet)
     assert os.listdir(tmp_path) == ["model"]
+    assert (tmp_path / "model").read_bytes() == b"of yesterday"
+
+
+def test_examples_cut_short_by_a_full_disk_are_told_as_such(log: Path, tmp_path: Path) -> None:
+    asked = ExamplesRun(log, tmp_path / "examples", DEFAULTS, posts_max=8)
+    with files_of_at_most(2000), pytest.raises(OSError, match="File too large"):
+        write_examples(asked, quiet)
+    assert not list((tmp_path / "examples").iterdir())
+    write_examples(msgspec.structs.replace(asked, rows=20), quiet)
+    (tmp_path / "examples" / "manifest.json").unlink()
+    with pytest.raises(LogRefused, match="was cut short; make the examples anew"):
+        train(run(tmp_path / "examples", tmp_path / "model"), quiet, quiet)
+
+
+def test_a_run_in_which_nothing_is_finite_any_more_is_refused(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rates that throw the weights beyond all numbers: not a step is taken from there on, and the run says so."""
+    monkeypatch.setattr("models.training.SKIPS_IN_A_ROW_MAX", 3)
+    wild = TrainingConfig(learning_rate=1e30, table_rate=1e30, warm_up_steps=1)
+    with pytest.raises(ParameterRefused, match="3 steps in a row were not finite: lower the learning rate"):
+        train(run(log, tmp_path / "model", epochs=1, training=wild), quiet, quiet)
+    assert not (tmp_path / "model").exists()
 
 
 def test_collisions_are_counted(tiny: PhoenixConfig) -> None:
