@@ -22,6 +22,7 @@ from flows.intake import Intake
 from models.phoenix import Phoenix
 from operators.clusters import Compared
 from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.reranking import promised, slate_for
 from operators.pipeline.runner import Accounting, run_filters
 from operators.pipeline.sources import gather
 from operators.pipeline.surfaces import surface_of
@@ -95,6 +96,7 @@ class ForYou:
         accounting.timed("queue", time.perf_counter() - query.request.read_at_s)
         self.unanswered.add((query.request.origin.partition, query.request.origin.offset))
         with accounting.timing("candidates"):
+            query.slate = slate_for(query, self.state.viewers.slates)
             sources = surface_of(query).sources
             table = gather(query, self.state.posts, self.phoenix, accounting, query.is_late(), sources)
         return Hydrated(query, table, accounting)
@@ -116,6 +118,7 @@ class ForYou:
             version = self.phoenix.version
             self.ranker.pass_by(Ranked(query, hydrated.table, None, hydrated.accounting, names, version))
         else:
+            query.keep = promised(query, self.state.viewers.slates)
             self.ranker.submit(query, hydrated.table, hydrated.accounting, names)
 
     def slate(self, ranked: Ranked) -> Answer:

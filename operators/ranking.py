@@ -14,6 +14,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from operators.clusters import Clusters, Compared, Comparison, Shadows, is_shadowed
 from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.reranking import kept
 from operators.pipeline.runner import Accounting, attempt
 from operators.pipeline.scorers import best_first, score_alone
 from operators.pipeline.scorers.cold_start import eligible
@@ -122,6 +123,13 @@ class Ranker:
             self._shadows.close()
 
     def _rank(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
+        try:
+            return self._ranked(query, table, accounting, names)
+        finally:
+            if query.keep is not None:
+                query.keep.end()  # whoever waits for a slate that isn't there asks the sources
+
+    def _ranked(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
         start_s = time.perf_counter()
         surface = surface_of(query)
         limit = len(table) if surface.each_alone else query.parameters.selection.candidates_max
@@ -129,12 +137,17 @@ class Ranker:
         accounting.count("candidates_max", len(table), len(ranked))
         probabilities = vectors = comparison = None
         model = self._clusters.version(query.parameters.models.cluster)
-        if not query.is_late():
+        slate = query.slate
+        if slate is not None:
+            probabilities, model = slate.outputs[slate.places(ranked.post)], slate.model
+        elif not query.is_late():
             columns = ranked.rank_columns()
             outputs = self._clusters.rank(query, columns)
             probabilities, model = outputs.probabilities, outputs.model
             if self._shadows is not None and is_shadowed(query):
                 comparison = Comparison(query, columns, ranked.post, outputs, names)
+        if probabilities is not None and query.keep is not None:
+            query.keep.end(attempt(query, "keep_slate", partial(kept, query, ranked, probabilities, model), None))
         if probabilities is not None and surface.has("dpp", query.parameters):
             vectors = attempt(query, "vectors", partial(self._vectors, query, ranked, probabilities), None)
         accounting.timed("rank", time.perf_counter() - start_s)

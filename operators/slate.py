@@ -95,7 +95,7 @@ def _feed(
     event, spell = query.request.event, ranked.names.original_id
     explained = event.explain and scores is not None and probabilities is not None
     ranks = ranks_of(scores, table) if explained and scores is not None else None
-    reasons = why(table, scores, chosen, surface_of(query).ranked)
+    reasons = why(_as_brought(query, table), scores, chosen, surface_of(query).ranked)
 
     def told(row: int) -> ScoreExplanation:
         failed = query.failed_on(int(table.post[row])) if query.failed else ()
@@ -134,3 +134,9 @@ def _feed(
         ),
         feed=event.feed,
     )
+
+
+def _as_brought(query: Query, table: CandidateTable) -> CandidateTable:
+    """Return candidates with the sources that brought them, those of a cached slate when it was made."""
+    slate = query.slate
+    return table if slate is None else replace(table, source=slate.sources[slate.places(table.post)])

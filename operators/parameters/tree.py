@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Struct
 
+from operators.parameters.cached_slate import CachedSlate
 from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
 from operators.parameters.models import Hybrid, Models
@@ -40,6 +41,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     simclusters: SimClusters = SimClusters()
     co_likers: CoLikers = CoLikers()
     fallback: Fallback = Fallback()
+    cached_slate: CachedSlate = CachedSlate()
     filters: Filters = Filters()
     models: Models = Models()
     hybrid: Hybrid = Hybrid()

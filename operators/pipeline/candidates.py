@@ -19,8 +19,9 @@ SOURCES: Final[tuple[str, ...]] = (
     "popular",
     "fresh",
     "requested",
+    "cached_slate",
 )
-THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH, REQUESTED = range(len(SOURCES))
+THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH, REQUESTED, CACHED_SLATE = range(len(SOURCES))
 
 
 @dataclass(frozen=True, slots=True)

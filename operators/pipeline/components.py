@@ -7,6 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from operators.parameters import Parameters
+from operators.pipeline.candidates import CACHED_SLATE
 from operators.pipeline.filters import Filter
 from operators.pipeline.scorers import Scorer
 from operators.pipeline.selection import PostSelection, visibility
@@ -80,6 +81,16 @@ SIDE_EFFECTS: Final = (
 )
 
 
+KEEP_SLATE: Final = Component(
+    "side effect",
+    "keep_slate",
+    "Keep the best candidates with the model's outputs for the source `cached_slate`.",
+    "1.5 side effects",
+    switch="cached_slate.enabled",
+    reads=("cached_slate.kept_max",),
+)
+
+
 def components(parameters: Parameters, visibility: VisibilityRules = DEFAULT, feed: str = "for_you") -> list[Component]:
     """Return every component of a feed in the order in which it runs, those switched off among them.
 
@@ -105,6 +116,8 @@ def _in_order(parameters: Parameters, rules: VisibilityRules, surface: Surface) 
     if not surface.each_alone:
         yield msgspec.structs.replace(TRUNCATE, reads=(surface.size,))
         yield from SIDE_EFFECTS
+    if any(one.code == CACHED_SLATE for one in surface.sources):
+        yield KEEP_SLATE
 
 
 def _told(stage: str, one: Source | Filter | Scorer | PostSelection) -> Component:

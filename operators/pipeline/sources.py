@@ -10,6 +10,7 @@ import numpy as np
 from models.phoenix import Phoenix
 from operators.keys import first_of_each, keys_of
 from operators.pipeline.candidates import (
+    CACHED_SLATE,
     CO_LIKERS,
     FRESH,
     POPULAR,
@@ -126,6 +127,15 @@ def requested(asked: Asked) -> Rows:
     return rows[table.visible(rows, query.at_ms)]
 
 
+def cached_slate(asked: Asked) -> Rows:
+    """Bring the viewer's best candidates of a moment ago, ranked again, in place of other sources and the model."""
+    slate, table = asked.query.slate, asked.posts.table
+    if slate is None:
+        return NO_ROWS
+    rows = table.rows_of(slate.posts)
+    return rows[table.visible(rows, asked.query.at_ms)]
+
+
 def _newest_originals(asked: Asked, count: int) -> Rows:
     """Return the rows of the newest posts that are neither replies nor reposts, newest first."""
     table = asked.posts.table
@@ -145,6 +155,10 @@ def _always(_query: Query, _found: int) -> bool:
 
 def _for_strangers(query: Query, _found: int) -> bool:
     return not query.request.event.in_network_only
+
+
+def _where_cached(query: Query, _found: int) -> bool:
+    return query.slate is not None
 
 
 def _where_few(query: Query, found: int) -> bool:
@@ -230,6 +244,15 @@ IN_ORDER: Final[tuple[Source, ...]] = (
         wanted=_where_few,
     ),
     Source(fresh, FRESH, "not X's", "fallback.enabled", ("fallback.below", "fallback.fresh_max"), wanted=_where_few),
+    Source(
+        cached_slate,
+        CACHED_SLATE,
+        "1.5 cached-slate fast path",
+        "cached_slate.enabled",
+        ("cached_slate.candidates_min", "cached_slate.kept_max", "cached_slate.ttl_s", "cached_slate.viewers_max"),
+        wanted=_where_cached,
+        cheap=True,
+    ),
 )
 
 
@@ -250,10 +273,12 @@ def gather(
     if query.request.shed:
         return nothing()
     rows, codes = [NO_ROWS], [np.empty(0, np.uint8)]
-    circle = attempt(query, "co_likers", partial(_circle, query, posts, accounting), None)
+    fast = query.slate is not None
+    circle = None if fast else attempt(query, "co_likers", partial(_circle, query, posts, accounting), None)
     asked = Asked(query, posts, phoenix, accounting, circle)
     for source in sources:
         runs = query.parameters.says(source.switch) and (source.cheap or not late)
+        runs = runs and fast == (source.code == CACHED_SLATE)
         if runs and source.wanted(query, sum(map(len, rows))):
             found = attempt(query, f"source.{source.name}", partial(source.brings, asked), NO_ROWS)
             accounting.count(f"source.{source.name}", len(found), len(found))

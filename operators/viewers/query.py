@@ -9,6 +9,7 @@ from models.inputs import Context
 from operators.experiments import Exposures
 from operators.keys import Keys, no_keys
 from operators.parameters import Parameters
+from operators.viewers.cached_slates import CachedSlate, Keep
 from operators.viewers.relations import Relations
 from operators.visibility import DEFAULT, ViewerRules
 from schemas.events import FeedRequest
@@ -60,7 +61,8 @@ class Query:
 
     `seen` holds what clients said was seen, `engaged` what the action sequence shows was seen, `served` what was served
     of late (known from the slate on); all sorted. `visibility` are the rules as they are for such viewers. `degraded`
-    collects the components that failed, `failed` the posts on which one did that takes them one by one.
+    collects the components that failed, `failed` the posts on which one did that takes them one by one. `slate` is what
+    the request is answered from in place of sources and model, `keep` the promise to leave one.
     """
 
     request: Request
@@ -72,6 +74,8 @@ class Query:
     visibility: ViewerRules = field(default_factory=partial(DEFAULT.for_viewer, "", ()))
     degraded: list[str] = field(default_factory=list)
     failed: list[tuple[str, Keys]] = field(default_factory=list)
+    slate: CachedSlate | None = None
+    keep: Keep | None = None
 
     def failed_on(self, post: int) -> tuple[str, ...]:
         """Return the components that failed on a post, by key, in their order, each once."""

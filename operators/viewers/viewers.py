@@ -16,6 +16,7 @@ from models.inputs import Context
 from operators.deleted_users import DeletedUsers
 from operators.keys import Keys, keys_of
 from operators.parameters import Parameters
+from operators.viewers.cached_slates import CachedSlates
 from operators.viewers.facts import NO_FACTS, Facts, decode_facts, encode_viewer, split_viewer, without_users
 from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Copy
@@ -92,6 +93,7 @@ class Viewers:
         self._records = records or NoRecords()
         self._deleted = deleted if deleted is not None else DeletedUsers()
         self._slots = ViewerSlots()
+        self.slates = CachedSlates(parameters.cached_slate.viewers_max, PARTITIONS)
         self.sequences = ActionSequences(parameters.history.groups_max, parameters.history.window_s)
         self._facts: dict[int, Facts | bytes] = {}  # by slot, where there are any; as stored until somebody asks
 
@@ -209,6 +211,7 @@ class Viewers:
 
     def forget(self, key: int) -> None:
         """Forget a viewer who was deleted: nothing of it is left in memory, nor written any more."""
+        self.slates.forget(key)
         slot = self._slots.find_one(key)
         if slot:
             slots = np.array([slot])

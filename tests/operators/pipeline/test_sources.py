@@ -94,5 +94,6 @@ def test_every_source_has_a_rule_an_origin_and_a_switch() -> None:
         "co_likers",
         "popular",
         "fresh",
+        "cached_slate",
     ]
     assert all(one.rule.endswith(".") and one.origin for one in IN_ORDER)
