@@ -38,8 +38,8 @@ class Intake:
 
     With `counts_events` it counts what is done with posts and what was shown, of all viewers, and tells co-likers; on
     Kafka, where an instance reads its own viewers' engagements alone, another flow counts and tells
-    (flows/post_counts.py), and there are no co-likers. Nor are there followers of authors on Kafka: changes of the
-    graph come again after a restart, or compacted, and would count otherwise than the first time.
+    (flows/post_counts.py), and there are neither co-likers nor interest clusters. How many follow an author is told by
+    profiles alone there (flows/serving/accounts.py).
     """
 
     def __init__(

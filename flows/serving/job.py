@@ -13,6 +13,7 @@ from typing import Final
 
 from flows.for_you import ForYou, Sinks, for_you
 from flows.intake import Intake, TakenIn
+from flows.serving.accounts import GRAPH, Accounts
 from flows.serving.answers import Answers
 from flows.serving.commits import Commits
 from flows.serving.counts import COUNTS, Counts
@@ -101,6 +102,7 @@ class Job:
         self._commits = Commits(state, self._outbox, self._earlier, metrics, what.viewers_in_memory_max)
         tracing = tracing_from_environment(f"{ownership.instance}/{ownership.instances}")
         self._counts = Counts(what.connection, topics[COUNTS], state.posts)
+        self._accounts = Accounts(what.connection, topics[GRAPH], state.posts.followers, state.deleted)
         self._answers = Answers(self._outbox, self._earlier, self._counts, metrics, tracing, ownership.owns)
         self._journal: list[TakenIn] = []
         self.intake = Intake(
@@ -164,6 +166,7 @@ class Job:
         self._health.beat()
         self._outbox.poll()
         self._counts.take()
+        self._accounts.take()
         self._committed(self._commits.finish())
         if self._due and self._commits.may_begin() and self._settled():
             self._commit()
@@ -250,6 +253,7 @@ class Job:
         self._committed(offsets)
         self._commits.close()
         self._counts.close()
+        self._accounts.close()
         self._inbox.close()
         log.info("stopped", events=self.intake.events, feeds=self._answers.answers)
 

@@ -27,7 +27,7 @@ class AuthorFollowers:
 
     An account without a profile is unknown, whoever follows it: its first followers may be from before the log. A
     profile that is older than the one known, and a follow from before it, change nothing; nor does an event that comes
-    again within a short time (`RecentEvents`).
+    again within a short time (`RecentEvents`). On Kafka only profiles are told (flows/serving/accounts.py).
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
