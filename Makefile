@@ -36,6 +36,7 @@ results: $(READY) ## measure on real and simulated data and write docs/results/ 
 	$(RUN) -m benchmarks.real_logs
 	$(RUN) -m benchmarks.world
 	$(RUN) -m benchmarks.behaviours
+	$(RUN) -m benchmarks.new_posts
 
 test: $(READY) lint types ## check style and types, and run the tests
 	$(RUN) -m pytest -m "not full"

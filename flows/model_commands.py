@@ -50,7 +50,10 @@ def train(
     log: Annotated[Path, typer.Argument(help="a log, or a folder of examples that `examples` wrote")],
     out: Annotated[Path, typer.Option("--out", "-o", help="the checkpoint to write")] = Path("out/model.phoenix"),
     preset: Annotated[
-        str, typer.Option(help="the model's size: demo, ids (for logs without text) or standard")
+        str,
+        typer.Option(
+            help="the model's size: demo, ids (for logs without text), films (long histories, few posts) or standard"
+        ),
     ] = "demo",
     until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",
     epochs: Annotated[int, typer.Option(min=1, max=100, help="passes over the examples")] = 3,
@@ -84,7 +87,8 @@ def train(
     Example: `run_flow.py train out/demo/log.jsonl.zst --out out/demo.phoenix --until 2026-01-07`
     """
     from flows.train import Stop, TrainingRun, TrainingStopped
-    from flows.train import train as run_training
+    from flows.train import train as train_examples
+    from flows.train_histories import train_histories
     from models.recipe import TrainingConfig
 
     stop = Stop()
@@ -97,6 +101,7 @@ def train(
         )  # fmt: skip
         try:
             with bar(f"reading {log.name}", as_json) as reading, bar("training", as_json) as training:
+                run_training = train_histories if run.config.retrieval_causal else train_examples
                 report = run_training(run, reading, training, stop)
         except TrainingStopped as stopped:
             errors.print(str(stopped), soft_wrap=True)

@@ -141,6 +141,10 @@ class TrainingRun(Struct, frozen=True):
         )
 
 
+class NothingToLearn(ParameterRefused):
+    """A log without examples, or without anything that came of them."""
+
+
 class TrainingStopped(Exception):
     """Training was asked to end before it was through; the message says how to go on."""
 
@@ -298,13 +302,13 @@ def _resumed(
 
 
 def _refuse_useless(run: TrainingRun, seen: Seen) -> None:
-    """Raise ParameterRefused where there is nothing to learn from."""
+    """Raise NothingToLearn where that is so."""
     if not seen.batches:
-        raise ParameterRefused(
+        raise NothingToLearn(
             f"{run.log} holds fewer than {run.examples_a_step} examples before that time: nothing to train on"
         )
     if not seen.actions:
-        raise ParameterRefused(
+        raise NothingToLearn(
             f"nobody acts on any post of the {seen.batches * run.examples_a_step:,} examples of {run.log}:"
             " there is nothing to learn from; train on a log with engagements"
         )
