@@ -62,6 +62,7 @@ class Scoring(Struct, frozen=True, forbid_unknown_fields=True):
     diversity_decay: Annotated[float, meta("per earlier post of the author", "1.5", ge=0, le=1)] = 0.5
     diversity_floor: Annotated[float, meta("least factor of author diversity", "1.5", ge=0, le=1)] = 0.25
     oon_factor: Annotated[float, meta("factor of out-of-network posts", "1.5", ge=0)] = 0.75
+    topic_oon_factor: Annotated[float, meta("the factor where topics are asked for", "1.5", ge=0)] = 0.5
     oon_factor_for_replies_and_reposts: Annotated[
         bool, meta("in-network replies and reposts get the factor too", "1.5, item 4")
     ] = True

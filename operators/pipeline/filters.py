@@ -1,8 +1,9 @@
-"""The filters: each one a rule in a sentence and a mask of what it keeps (x-algorithm.md 1.2 and 1.5, rows 1 to 13).
+"""The filters: each one a rule in a sentence and a mask of what it keeps (x-algorithm.md 1.2 and 1.5, rows 1 to 18).
 
 `PRE_SCORING` is the order of August 2026. Row 11 stands apart in `AT_THE_SLATE`: what was served is known for certain
-only where feeds are made, in order, so it is asked there, after the model. A score never depends on other candidates,
-so the feed is the same (docs/decisions/0003-served-posts-at-the-slate.md).
+only where feeds are made, in order, so it is asked there, after the model. What the model says never depends on other
+candidates, so the feed is the same (docs/decisions/0003-served-posts-at-the-slate.md). Row 17 asks what the rows before
+it have left, and so stands behind row 11 with those that follow it; rows 12 to 16 look at one post at a time.
 """
 
 from collections.abc import Callable
@@ -248,15 +249,6 @@ PRE_SCORING: Final[tuple[Filter, ...]] = (
         "1.5 row 16",
         asked=lambda query: bool(query.request.event.topics or query.request.event.excluded_topics),
     ),
-    Filter(
-        new_user_min_engagement,
-        "1.5 row 17",
-        compares_rows=True,
-        asked=_is_new,
-        reads=("filters.new_user_age_s", "filters.new_user_engagement_min"),
-    ),
-    Filter(inventory_holdout, "1.5 row 18", reads=("filters.holdout_percent", "filters.holdout_percent_oon")),
-    Filter(fav_holdout, "1.5, [S]"),
 )
 
 AT_THE_SLATE: Final[tuple[Filter, ...]] = (
@@ -266,4 +258,13 @@ AT_THE_SLATE: Final[tuple[Filter, ...]] = (
         asked=lambda query: query.parameters.filters.served_every_request or query.request.event.bottom,
         reads=("filters.served_every_request", "filters.served_window_s", "filters.served_max"),
     ),
+    Filter(
+        new_user_min_engagement,
+        "1.5 row 17",
+        compares_rows=True,
+        asked=_is_new,
+        reads=("filters.new_user_age_s", "filters.new_user_engagement_min"),
+    ),
+    Filter(inventory_holdout, "1.5 row 18", reads=("filters.holdout_percent", "filters.holdout_percent_oon")),
+    Filter(fav_holdout, "1.5, [S]"),
 )

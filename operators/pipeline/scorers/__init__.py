@@ -72,6 +72,7 @@ NETWORK: Final = Scorer(
     switch="scoring.out_of_network",
     reads=(
         "scoring.oon_factor",
+        "scoring.topic_oon_factor",
         "scoring.oon_factor_for_replies_and_reposts",
         "scoring.new_viewer_oon_factor",
         "scoring.new_viewer_age_s",

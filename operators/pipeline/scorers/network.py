@@ -12,13 +12,19 @@ from schemas.actions import ACTION_INDEX
 
 
 def out_of_network(query: Query, table: CandidateTable, _scored: Scored) -> Scores:
-    """Lower out-of-network posts by `oon_factor`, and since August in-network replies and reposts too (1.5)."""
+    """Lower out-of-network posts by `oon_factor`, and since August in-network replies and reposts too (1.5).
+
+    Where topics are asked for it is `topic_oon_factor`, for an eligible new viewer's other requests
+    `new_viewer_oon_factor`; X does not say which of these two goes first.
+    """
     scoring = query.parameters.scoring
+    usual = scoring.topic_oon_factor if query.request.event.topics else scoring.oon_factor
     lowered: Mask = ~table.in_network
-    factors = where(lowered, scoring.new_viewer_oon_factor if query.is_new_viewer else scoring.oon_factor)
+    as_new = query.is_new_viewer and not query.request.event.topics
+    factors = where(lowered, scoring.new_viewer_oon_factor if as_new else usual)
     if scoring.oon_factor_for_replies_and_reposts:
         secondary = table.in_network & (table.is_reply | table.is_repost)
-        factors = np.where(secondary, scoring.oon_factor, factors)
+        factors = np.where(secondary, usual, factors)
     return factors
 
 

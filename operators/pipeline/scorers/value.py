@@ -94,7 +94,7 @@ def dwell_regret(_query: Query, _table: CandidateTable, scored: Scored) -> Score
     ahead = np.zeros(len(p))
     for head in REGRET_HEADS:
         mine = p[:, ACTION_INDEX[head]]
-        ahead = ahead + (mine / max(float(mine.mean()), MEAN_MIN) - 1.0)
+        ahead = ahead + (mine / max(float(mine.sum()) / max(len(mine), 1), MEAN_MIN) - 1.0)
     regret = np.zeros(len(p))
     for head, coefficient in REGRET.items():
         regret = regret + coefficient * p[:, ACTION_INDEX[head]]

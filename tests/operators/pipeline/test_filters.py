@@ -28,10 +28,11 @@ def test_the_order_is_that_of_august() -> None:
     assert [one.name for one in PRE_SCORING] == [
         "drop_duplicates", "core_data_hydration", "age", "self_tweet", "oon_retweet_reply", "oon_nsfw_simclusters",
         "retweet_deduplication", "ineligible_subscription", "previously_seen", "previously_seen_backup",
-        "viewer_muted_keyword", "author_socialgraph", "author_list", "video", "topic_ids", "new_user_min_engagement",
-        "inventory_holdout", "fav_holdout",
+        "viewer_muted_keyword", "author_socialgraph", "author_list", "video", "topic_ids",
     ]  # fmt: skip
-    assert [one.name for one in AT_THE_SLATE] == ["previously_served"]
+    assert [one.name for one in AT_THE_SLATE] == [
+        "previously_served", "new_user_min_engagement", "inventory_holdout", "fav_holdout",
+    ]  # fmt: skip
 
 
 def test_every_filter_states_its_rule() -> None:
@@ -240,7 +241,7 @@ def test_new_accounts_see_strangers_posts_that_somebody_acted_on() -> None:
     new = query(Relations(account_created_ms=NOW_MS - 1_799_000), three)
     assert kept_by(filters.new_user_min_engagement, new, some) == [2, 4]
     assert kept_by(filters.new_user_min_engagement, new, none) == [1, 2, 3, 4]
-    (one,) = (one for one in PRE_SCORING if one.name == "new_user_min_engagement")
+    (one,) = (one for one in AT_THE_SLATE if one.name == "new_user_min_engagement")
     assert one.enable(new)
     assert not one.enable(query(Relations(account_created_ms=NOW_MS - 1_800_000), three))
     assert not one.enable(query(Relations(), three))
