@@ -53,7 +53,7 @@ def draw_vector(rng: random.Random) -> list[float] | None:
     return [float32(value / size) for value in values]
 
 
-def draw_post(rng: random.Random, identity: int, posts: int, quiet: bool) -> Post:
+def draw_post(rng: random.Random, identity: int, posts: int, quiet: bool, usual: dict[str, float]) -> Post:
     kind = rng.choices(["original", "repost", "reply", "quote"], [7, 2, 1, 1])[0]
     others = [one for one in range(1, posts + 5) if one != identity]
     reply = kind == "reply"
@@ -80,7 +80,7 @@ def draw_post(rng: random.Random, identity: int, posts: int, quiet: bool) -> Pos
         "views": rng.choice([0, 1, 999, 1000, 5000]),
         "favorites": 0 if quiet and rng.random() < 0.95 else rng.choice([0, 0, 1, 2, 3, 700]),
         "replies": 0 if quiet else rng.choice([0, 0, 5]),
-        "probabilities": draw_probabilities(rng),
+        "probabilities": usual if rng.random() < 0.3 else draw_probabilities(rng),
         "vector": draw_vector(rng),
     }
 
@@ -165,7 +165,8 @@ def draw(seed: int, posts: int, changed: dict[str, Value] | None = None) -> Case
     rng = random.Random(seed)
     chosen = draw_settings(rng) | (changed or {})
     quiet = rng.random() < 0.3  # hardly anybody has acted on anything
-    universe = [draw_post(rng, identity, posts, quiet) for identity in range(1, posts + 1)]
+    usual = draw_probabilities(rng)  # what the model says of many, so that scores tie
+    universe = [draw_post(rng, identity, posts, quiet, usual) for identity in range(1, posts + 1)]
     for post in universe:
         post["actions"] = post["favorites"] + post["replies"]
     candidates = [dict(post) for post in universe] + [
