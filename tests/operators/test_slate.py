@@ -104,6 +104,9 @@ def test_conversation_dedup_replaces_in_place() -> None:
     assert conversation_of(rows).tolist() == [9, 2, 9, 7]
     assert dedup_conversation(query(), rows, np.array([0.3, 0.2, 0.5, 0.1])).tolist() == [2, 1, 3]
     assert dedup_conversation(query(), rows, np.array([0.5, 0.2, 0.3, 0.1])).tolist() == [0, 1, 3]
+    assert dedup_conversation(query(), rows, np.array([0.5, 0.2, 0.5, 0.1])).tolist() == [0, 1, 3], (
+        "the first of equals"
+    )
 
 
 def test_slate_diversity_caps_an_author_at_the_top_and_parts_topics() -> None:

@@ -18,7 +18,8 @@ from operators.pipeline.scorers.value import head_weights, squeezed, weighted_su
 from operators.viewers.query import Query
 from operators.viewers.relations import Relations
 from schemas.actions import ACTION_INDEX
-from tests.operators.pipeline.tables import NOW_MS, query, table
+from schemas.events import FeedRequest
+from tests.operators.pipeline.tables import NOW_MS, VIEWER, query, table
 
 
 def scored(*scores: float, vectors: list[list[float]] | None = None) -> Scored:
@@ -86,6 +87,13 @@ def test_out_of_network_factor_with_the_august_rule() -> None:
     assert out_of_network(query(), rows).tolist() == [1.0, 0.75, 0.75, 0.75]
     january = DEFAULTS.overridden({"scoring.oon_factor_for_replies_and_reposts": False})
     assert out_of_network(query(parameters=january), rows).tolist() == [1.0, 0.75, 1.0, 1.0]
+
+
+def test_out_of_network_factor_of_requests_for_topics() -> None:
+    # x-algorithm.md 1.5: 0.75, and 0.5 where topics are asked for, in-network replies included since August
+    rows = table(in_network=[True, False, True], is_reply=[0, 0, 1])
+    event = FeedRequest(at=NOW_MS, request="r", viewer=VIEWER, topics=("cats",))
+    assert out_of_network(query(event=event), rows).tolist() == [1.0, 0.5, 0.5]
 
 
 def test_out_of_network_factor_of_new_viewers() -> None:
