@@ -27,6 +27,8 @@ HOUR_MS = 3_600_000
 PEOPLE = range(1, 10)  # the viewer is 7 of them
 TOPICS = ("cats", "chess", "cycling")
 DIMENSIONS = 48
+# What is brought again from an earlier slate stands under its first source, and names are asked for elsewhere.
+BROUGHT_BY = ("thunder", "phoenix_retrieval", "simclusters", "co_likers", "popular", "fresh")
 NEGATIVE = ("not_interested", "block_author", "mute_author", "report")
 
 
@@ -61,7 +63,7 @@ def draw_post(rng: random.Random, identity: int, posts: int, quiet: bool, usual:
         "id": identity,
         "author": 0 if rng.random() < 0.02 else rng.choice(PEOPLE),
         "created_ms": NOW_MS - rng.choice([0, 0, 0, 1, 1, 2, 3, 24, 47, 48, 49]) * HOUR_MS - rng.randrange(2),
-        "source": rng.choice(SOURCES),
+        "source": rng.choice(BROUGHT_BY),
         "repost_of": rng.choice(others) if kind == "repost" else 0,
         "original_author": rng.choice(PEOPLE) if kind == "repost" else 0,
         "reply_to": rng.choice(others) if reply else 0,
@@ -170,7 +172,7 @@ def draw(seed: int, posts: int, changed: dict[str, Value] | None = None) -> Case
     for post in universe:
         post["actions"] = post["favorites"] + post["replies"]
     candidates = [dict(post) for post in universe] + [
-        {**rng.choice(universe), "source": rng.choice(SOURCES)} for _ in range(rng.randrange(4) if universe else 0)
+        {**rng.choice(universe), "source": rng.choice(BROUGHT_BY)} for _ in range(rng.randrange(4) if universe else 0)
     ]
     rng.shuffle(candidates)
     request = {
