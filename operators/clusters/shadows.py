@@ -1,7 +1,8 @@
 """Shadow scoring: models that do not rank score the same candidates, for comparison (2023-generation.md 1).
 
 It may neither fail nor hold up a feed: it is done on a thread of its own, once the request's own model has answered,
-and goes out by a way of its own. What it costs is the stage `shadow` among the durations.
+and goes out by a way of its own. What it costs is the stage `shadow` among the durations; cores that are busy with it
+are not there for others.
 """
 
 import logging
