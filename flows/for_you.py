@@ -29,7 +29,7 @@ from operators.pipeline.surfaces import surface_of
 from operators.ranked import Ranked
 from operators.ranking import Ranker, RankLogic
 from operators.score_posts import would_drop
-from operators.slate import make_feed, shed_feed
+from operators.slate import SHED, make_feed, refused_feed
 from operators.viewers.query import Query, Request
 from schemas.events import Served
 from schemas.feeds import DeadLetter, Feed
@@ -125,7 +125,7 @@ class ForYou:
         """Make the feed, and remember it as served."""
         query, accounting = ranked.query, ranked.accounting
         if query.request.shed:
-            feed, served = shed_feed(ranked)
+            feed, served = refused_feed(ranked, SHED)
         else:
             with accounting.timing("slate"):
                 feed, served = make_feed(ranked, self.state.viewers)

@@ -10,15 +10,17 @@ import numpy.typing as npt
 
 from operators.decode import CLOCK_EVENTS, Ownership, Poll, dead_letter, decode
 from operators.experiments import NO_EXPERIMENTS, Experiments
-from operators.keys import Keys
+from operators.keys import Keys, keys_of
 from operators.parameters import Parameters
 from operators.posts.husks import is_of, without_names
 from operators.posts.interest_clusters import NO_LIKES, InterestClusters, Likes
+from operators.slate import originals_of
 from operators.state import State
 from operators.viewers.query import Query, Request
 from schemas.actions import ACTION_INDEX
 from schemas.codec import Refused
 from schemas.events import Follow, PostCreated, Served
+from schemas.feeds import Feed
 from schemas.ids import key_of, partition_of
 from schemas.polls import RawPoll
 
@@ -32,7 +34,7 @@ class Intake:
 
     `clock_ms` is the time by which posts expire: the median of the latest events' times, so that one event with a wrong
     clock neither expires the posts of others nor holds anything back. Requests before `answer_from_ms` are passed over;
-    those for which `answered` knows the posts of a feed have been answered by a process before this one. Where there is
+    those for which `answered` knows a feed have been answered by a process before this one. Where there is
     a `journal`, raw post events go there as they are taken in, with the clock of the moment. `polls`, `events` and
     `dead_letters` count what has come through. `check` refuses requests whose parameters this job can't do with.
 
@@ -48,7 +50,7 @@ class Intake:
         parameters: Parameters,
         ownership: Ownership,
         answer_from_ms: int = 0,
-        answered: Callable[[Request], Keys | None] | None = None,
+        answered: Callable[[Request], Feed | None] | None = None,
         journal: list[TakenIn] | None = None,
         experiments: Experiments = NO_EXPERIMENTS,
         counts_events: bool = True,
@@ -221,10 +223,13 @@ class Intake:
         pairs = zip(served, partitions, strict=True)
         return [(one, partition) for one, partition in pairs if self.ownership.owns(partition)]
 
-    def _remembered(self, request: Request, posts: Keys | None) -> bool:
-        """Take what an answered request leaves behind, and return whether it is one; `posts` are those of its feed."""
-        if posts is None:
+    def _remembered(self, request: Request, feed: Feed | None) -> bool:
+        """Take what an answered request leaves behind, and return whether it is one: it has a feed."""
+        if feed is None:
             return False
-        self.state.viewers.remember_seen(request)
-        self.state.viewers.remember_served(request, posts)
+        viewers = self.state.viewers
+        viewers.remember_seen(request)
+        viewers.remember_served(request, keys_of([item.post for item in feed.items]))
+        if feed.error is None and (feed.cursor is not None or request.cursor is not None):
+            viewers.remember_page(request, originals_of(feed))
         return True

@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from operators.cursors import CursorRefused
+from operators.cursors import read as read_cursor
 from operators.experiments import NO_EXPERIMENTS, Experiments, Exposures
 from operators.keys import keys_of, partitions_of
 from operators.parameters import Overriding, ParameterRefused, Parameters
@@ -242,6 +244,11 @@ def _take_request(
     except ParameterRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return
+    try:
+        cursor = read_cursor(event.cursor, viewer) if event.cursor else None
+    except CursorRefused as error:
+        poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.cursor")))
+        return
     partition = partition_of(viewer, ownership.partitions) if raw.keys is None else raw.partitions[index]
     if not ownership.owns(partition):
         return
@@ -249,7 +256,7 @@ def _take_request(
     deadline_ms = published_ms + resolved.serving.deadline_ms if published_ms and resolved.serving.deadline_ms else 0
     shed = index in raw.shed
     poll.requests.append(
-        Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed, exposures)
+        Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed, exposures, cursor)
     )
 
 

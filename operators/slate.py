@@ -5,9 +5,13 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace as replace_fields
 
+from operators.cursors import issue
+from operators.keys import Keys, keys_of
 from operators.pipeline.candidates import SOURCES, CandidateTable
 from operators.pipeline.explanation import explain, why
+from operators.pipeline.filters import visible_first
 from operators.pipeline.runner import Accounting, attempt, run_filters
 from operators.pipeline.scorers import ScoreTable, best_first, ranks_of, score
 from operators.pipeline.surfaces import Surface, surface_of
@@ -18,15 +22,23 @@ from operators.viewers.viewers import Viewers
 from schemas.events import Served
 from schemas.feeds import Dropped, Feed, FeedItem, ScoreExplanation
 
-__all__ = ["Ranked", "make_feed", "shed_feed"]
+__all__ = ["Ranked", "make_feed", "originals_of", "refused_feed"]
 
 
 def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served | None]:
-    """Score, select and order the candidates; remember and report what is served (x-algorithm.md 1.2, 1.5)."""
+    """Score, select and order the candidates; remember and report what is served (x-algorithm.md 1.2, 1.5).
+
+    A page of a session that is over has no posts, and serves none.
+    """
     query, accounting, surface = ranked.query, ranked.accounting, surface_of(ranked.query)
     if surface.each_alone:
         return score_posts(ranked, viewers), None
     query = replace(query, served=viewers.served(query.request))
+    if query.request.cursor is not None:
+        shown = viewers.shown(query.request)
+        if shown is None:
+            return refused_feed(ranked, EXPIRED)
+        query = replace(query, shown=shown)
     table, kept = run_filters(surface.at_the_slate, query, ranked.table, accounting)
     probabilities = None if ranked.probabilities is None else ranked.probabilities[kept]
     vectors = None if ranked.vectors is None else ranked.vectors[kept]
@@ -43,18 +55,37 @@ def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served | None]:
     feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
     viewers.remember_served(query.request, table.post[chosen])
+    left = visible_first(query, table)
+    left[chosen] = False
+    feed = replace_fields(feed, cursor=_next_page(query, feed, bool(left.any()), viewers))
     posts = tuple(item.post for item in feed.items)
     return feed, Served(event.at, event.request, event.viewer, posts, event.surface, ranked.model)
 
 
+EXPIRED = "expired: the session of this cursor is over; ask without a cursor for a new feed"
 SHED = "shed: there are more requests than can be answered, and this one has waited longest; ask again later"
 
 
-def shed_feed(ranked: Ranked) -> tuple[Feed, None]:
-    """Return the answer to a request that there is no capacity for: no posts, and why. Nothing counts as served."""
+def refused_feed(ranked: Ranked, error: str) -> tuple[Feed, None]:
+    """Return the answer to a request that gets none: no posts, and why. Nothing counts as served."""
     event = ranked.query.request.event
-    shed = Feed(event.at, event.request, event.viewer, ranked.model, items=(), stages=(), error=SHED, feed=event.feed)
-    return shed, None
+    return Feed(
+        event.at, event.request, event.viewer, ranked.model, items=(), stages=(), error=error, feed=event.feed
+    ), None
+
+
+def originals_of(feed: Feed) -> Keys:
+    """Return what a feed shows, reposts as what they repeat."""
+    return keys_of([item.post if item.repost_of is None else item.repost_of for item in feed.items])
+
+
+def _next_page(query: Query, feed: Feed, more: bool, viewers: Viewers) -> str | None:
+    """Return the cursor of the next page where there is more to show, and remember what this one shows."""
+    request, pagination = query.request, query.parameters.pagination
+    more &= pagination.enabled
+    if more or request.cursor is not None:
+        more &= viewers.remember_page(request, originals_of(feed)) <= pagination.shown_max
+    return issue(request.page.next, request.viewer) if more else None
 
 
 def _select(

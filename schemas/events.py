@@ -19,6 +19,7 @@ SETTINGS_MAX = 32
 SEEN_IDS_MAX = 10_000  # as Thunder's limit on excluded ids, x-algorithm.md 2.2
 FEED_LIMIT_MAX = 200
 SCORED_POSTS_MAX = 2800  # of a request to score posts, x-algorithm.md 1.5
+CURSOR_CHARACTERS_MAX = 200
 VIDEO_MS_MAX = 86_400_000  # a day
 DWELL_S_MAX = 86_400.0
 
@@ -164,7 +165,8 @@ class UserDeleted(Struct, tag_field="kind", tag="user_deleted", frozen=True, gc=
 class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=False):
     """A viewer wants a feed (topic feed-requests, key viewer).
 
-    `bottom` marks a request for more of the same feed (pagination). `topics` asks for posts on one of them only,
+    `cursor` is that of an earlier feed: the request is for the page behind it, and counts as `bottom`, which marks a
+    request for more of the same feed. `topics` asks for posts on one of them only,
     `excluded_topics` for none on those: then posts without topics stay away too. `parameters` overrides single
     parameters by their dotted names for this request alone.
 
@@ -187,6 +189,7 @@ class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=
     parameters: dict[str, bool | int | float | str] = {}
     feed: FeedName = "for_you"
     posts: Annotated[tuple[Id, ...], Meta(max_length=SCORED_POSTS_MAX)] = ()
+    cursor: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] = ""
 
 
 class Served(Struct, tag_field="kind", tag="served", frozen=True, gc=False):

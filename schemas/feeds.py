@@ -76,7 +76,8 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
 
     `experiments` says which arm of each the viewer is in. `degraded` names the components that failed and were passed
     over ("deadline" where there was no time for the model); `dropped` is given where the request asks to explain. A
-    feed with an `error` has no posts.
+    feed with an `error` has no posts. A request with this `cursor` gets the next page; where there is none, nothing is
+    left to show.
 
     `feed` is the one asked for; of posts to score those are `unknown` that are not live.
     """
@@ -93,6 +94,7 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     error: str | None = None
     feed: FeedName = "for_you"
     unknown: tuple[Id, ...] = ()
+    cursor: str | None = None
 
 
 class PostCounts(Struct, tag_field="kind", tag="post_counts", frozen=True):

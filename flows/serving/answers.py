@@ -15,7 +15,7 @@ from infra.kafka.outbox import Outbox, Outgoing
 from infra.kafka.topics import MESSAGE_BYTES_MAX, TOPIC
 from infra.operations import Metrics, Tracing
 from operators.clusters import Compared
-from operators.keys import Keys, keys_of
+from operators.slate import EXPIRED
 from operators.viewers.query import DEADLINE, Request
 from schemas.codec import encode
 from schemas.events import Served
@@ -94,8 +94,8 @@ class Answers:
             self._outbox.send(Outgoing(place, key, encode(one.scores), about, patient=True, optional=True))
             self._metrics.observe_stages({"shadow": one.duration_s})
 
-    def answered(self, request: Request) -> Keys | None:
-        """Return the posts of the feed that an earlier process answered a request with; None where there is none.
+    def answered(self, request: Request) -> Feed | None:
+        """Return the feed that an earlier process answered a request with; None where there is none.
 
         If that process did not come to say what the feed showed, it is said now.
         """
@@ -104,7 +104,7 @@ class Answers:
             return None
         if found.feed.error is None and not found.served and found.feed.feed != "score_posts":
             self._send_served(request, found)
-        return keys_of([item.post for item in found.feed.items])
+        return found.feed
 
     def _send_served(self, request: Request, found: Answered) -> None:
         event, origin = request.event, request.origin
@@ -160,7 +160,7 @@ def _cut(letter: DeadLetter) -> DeadLetter:
 
 def _outcome(feed: Feed) -> str:
     if feed.error is not None:
-        return "shed"
+        return "expired" if feed.error == EXPIRED else "shed"
     if DEADLINE in feed.degraded:
         return "late"
     return "degraded" if feed.degraded else "ranked"

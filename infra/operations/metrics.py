@@ -25,7 +25,7 @@ from infra.operations.health import Health
 # The stages whose children exist from the start, so that a dashboard shows them before the first request. The first
 # five follow each other; `request` is from read to answered, `end_to_end` from published to delivered.
 STAGES: Final = ("queue", "candidates", "filter", "rank", "slate", "request", "end_to_end")
-OUTCOMES: Final = ("ranked", "degraded", "late", "shed")
+OUTCOMES: Final = ("ranked", "degraded", "late", "shed", "expired")
 # A quarter to a half apart where what we promise is decided (p99 of 20, 30 and 100 ms), wider at both ends.
 LATENCY_BUCKETS_S: Final = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1),
@@ -91,7 +91,8 @@ class Metrics:
         )
         self.feeds = Counter(
             "foryou_feeds",
-            "Requests answered: ranked in full, degraded (a component failed), late (past its deadline) or shed",
+            "Requests answered: ranked in full, degraded (a component failed), late (past its deadline), "
+            "shed, or expired (its cursor)",
             ("outcome",),
             registry=registry,
         )

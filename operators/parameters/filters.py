@@ -21,6 +21,8 @@ class Filters(Struct, frozen=True, forbid_unknown_fields=True):
     previously_seen: Annotated[bool, switch("1.5 row 9")] = True
     previously_seen_backup: Annotated[bool, switch("1.5 row 10")] = True
     previously_served: Annotated[bool, switch("1.5 row 11")] = True
+    shown_before: Annotated[bool, switch("1.5, bottom requests; not X's")] = True
+    visible_first: Annotated[bool, switch("1.5, bottom requests; not X's")] = True
     viewer_muted_keyword: Annotated[bool, switch("1.5 row 12")] = True
     author_socialgraph: Annotated[bool, switch("1.5 row 13")] = True
     video: Annotated[bool, switch("1.5 row 15")] = True

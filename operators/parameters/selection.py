@@ -24,6 +24,17 @@ class Selection(Struct, frozen=True, forbid_unknown_fields=True):
     result_size: Annotated[int, meta("posts in a feed", "1.5", ge=1, le=200)] = 35
 
 
+class Pagination(Struct, frozen=True, forbid_unknown_fields=True):
+    """Pages of one feed, by cursor."""
+
+    enabled: Annotated[bool, meta("give feeds the cursor of their next page", "1.5, bottom requests; not X's")] = True
+    ttl_s: Annotated[int, meta("how long a session waits for its next page", "not X's", "job", ge=1)] = 1800
+    sessions_max: Annotated[int, meta("sessions kept of a viewer, the newest", "not X's", "job", ge=1, le=64)] = 3
+    shown_max: Annotated[
+        int, meta("posts a session shows before it ends; 8 bytes each", "1.5, 2800 and some", "job", ge=200, le=10_000)
+    ] = 3000
+
+
 class Serving(Struct, frozen=True, forbid_unknown_fields=True):
     """How long a request may take, where requests come from Kafka; a recorded log knows no hurry."""
 

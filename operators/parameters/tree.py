@@ -16,7 +16,7 @@ from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
 from operators.parameters.models import Hybrid, Models
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
-from operators.parameters.selection import Selection, Serving, SlateDiversity
+from operators.parameters.selection import Pagination, Selection, Serving, SlateDiversity
 from operators.parameters.simclusters import SimClusters
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
 from operators.parameters.state import History, Posts
@@ -54,6 +54,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     slate_diversity: SlateDiversity = SlateDiversity()
     selection: Selection = Selection()
     following: Following = Following()
+    pagination: Pagination = Pagination()
     serving: Serving = Serving()
 
     def says(self, switch: str) -> bool:

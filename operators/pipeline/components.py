@@ -78,6 +78,14 @@ SIDE_EFFECTS: Final = (
         switch="models.shadow",
         reads=("models.shadow_rate",),
     ),
+    Component(
+        "side effect",
+        "session",
+        "Remember what the session has shown, and give the feed the cursor of its next page where anything is left.",
+        "1.5, bottom requests; not X's",
+        "pagination.enabled",
+        ("pagination.ttl_s", "pagination.sessions_max", "pagination.shown_max"),
+    ),
 )
 
 

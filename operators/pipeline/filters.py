@@ -87,6 +87,19 @@ def previously_served(query: Query, table: CandidateTable) -> Mask:
     return ~_any_related(query.served, table)
 
 
+def shown_before(query: Query, table: CandidateTable) -> Mask:
+    """Drop what an earlier page of the session showed, as itself or as a repost."""
+    return ~(contains(query.shown, table.post) | contains(query.shown, table.original))
+
+
+def visible_first(query: Query, table: CandidateTable) -> Mask:
+    """Drop on further pages what the rules of visibility drop: it must not take the places of what can be shown."""
+    filters = query.parameters.filters
+    visible = (table.verdict <= 0) | (not filters.visibility)
+    visible &= (table.ancillary_verdict == 0) | (not filters.ancillary_visibility)
+    return np.asarray(visible)
+
+
 def viewer_muted_keyword(_query: Query, table: CandidateTable) -> Mask:
     """Drop a post whose tokenised text holds a muted word or phrase of the viewer."""
     return ~table.muted
@@ -173,6 +186,10 @@ def _topic_terms(topics: tuple[str, ...]) -> npt.NDArray[np.uint16]:
     return np.array([content_terms("", (topic,), "")[0] for topic in topics], np.uint16)
 
 
+def _further_page(query: Query) -> bool:
+    return query.request.cursor is not None
+
+
 def _is_new(query: Query) -> bool:
     created_ms = query.relations.account_created_ms
     return created_ms is not None and query.at_ms - created_ms < query.parameters.filters.new_user_age_s * 1000
@@ -251,11 +268,22 @@ PRE_SCORING: Final[tuple[Filter, ...]] = (
     ),
 )
 
+# Of further pages; what a session has shown is known for certain at the slate alone as well.
+PAGES: Final[tuple[Filter, ...]] = (
+    Filter(
+        shown_before,
+        "1.5, bottom requests; not X's",
+        asked=_further_page,
+        reads=("pagination.ttl_s", "pagination.sessions_max"),
+    ),
+    Filter(visible_first, "1.5, bottom requests; not X's", asked=_further_page),
+)
+
 AT_THE_SLATE: Final[tuple[Filter, ...]] = (
     Filter(
         previously_served,
         "1.5 row 11",
-        asked=lambda query: query.parameters.filters.served_every_request or query.request.event.bottom,
+        asked=lambda query: query.parameters.filters.served_every_request or query.request.bottom,
         reads=("filters.served_every_request", "filters.served_window_s", "filters.served_max"),
     ),
     Filter(
@@ -267,4 +295,5 @@ AT_THE_SLATE: Final[tuple[Filter, ...]] = (
     ),
     Filter(inventory_holdout, "1.5 row 18", reads=("filters.holdout_percent", "filters.holdout_percent_oon")),
     Filter(fav_holdout, "1.5, [S]"),
+    *PAGES,
 )

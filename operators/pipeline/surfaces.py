@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from operators.parameters import Parameters
-from operators.pipeline.filters import AT_THE_SLATE, PRE_SCORING, Filter
+from operators.pipeline.filters import AT_THE_SLATE, PAGES, PRE_SCORING, Filter
 from operators.pipeline.following import conversation_module, native_retweet_deduplication, self_reply_chain
 from operators.pipeline.scorers import SCORERS, Scorer
 from operators.pipeline.selection import POST_SELECTION, PostSelection
@@ -89,7 +89,7 @@ FOLLOWING: Final = Surface(
     "following.size",
     (THUNDER_POSTS,),
     FOLLOWING_FILTERS,
-    at_the_slate=(),
+    at_the_slate=PAGES,
     post_selection=VISIBILITY,
     ranked=False,
 )

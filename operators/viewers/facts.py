@@ -12,18 +12,23 @@ from operators.keys import Keys, contains, no_keys
 from operators.text import token_hashes
 from operators.viewers.relations import NO_RELATIONS, Relations
 from operators.viewers.sequences import Groups
+from operators.viewers.sessions import NO_SESSIONS, Sessions
 
 Times = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Relations, seen posts (as they came), and served posts with the times of their requests, oldest first."""
+    """Relations, seen posts (as they came), and served posts with the times of their requests, oldest first.
+
+    `sessions` are those whose next page may still be asked for.
+    """
 
     relations: Relations = NO_RELATIONS
     seen: Keys = field(default_factory=no_keys)
     served_ms: Times = field(default_factory=lambda: np.empty(0, np.int64))
     served: Keys = field(default_factory=no_keys)
+    sessions: Sessions = NO_SESSIONS
 
     def with_relations(self, relations: Relations) -> "Facts":
         """Return the facts with other relations."""
@@ -93,6 +98,7 @@ class FactsRecord(msgspec.Struct, array_like=True, frozen=True):
     served: bytes
     country: str = ""  # in records from before there were any, as for who never told
     settings: tuple[str, ...] = ()
+    sessions: Sessions = NO_SESSIONS
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -134,6 +140,7 @@ def encode_facts(facts: Facts) -> bytes:
             facts.served.tobytes(),
             relations.country,
             relations.settings,
+            facts.sessions,
         )
     )
 
@@ -159,4 +166,5 @@ def decode_facts(raw: bytes) -> Facts:
         np.frombuffer(record.seen, np.uint64),
         np.frombuffer(record.served_ms, np.int64),
         np.frombuffer(record.served, np.uint64),
+        record.sessions,
     )

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final
 
 from models.inputs import Context
+from operators.cursors import Cursor, session_of
 from operators.experiments import Exposures
 from operators.keys import Keys, no_keys
 from operators.parameters import Parameters
@@ -37,7 +38,7 @@ class Request:
 
     `partition` is that of the viewer. `deadline_ms` is the time after which it is answered from what is there, 0 for
     never; `shed` says that there are more requests than can be answered; `exposures` are the arms of experiments that
-    the viewer is in.
+    the viewer is in; `cursor` says which page of a session is asked for.
     """
 
     event: FeedRequest
@@ -49,6 +50,17 @@ class Request:
     deadline_ms: int = 0
     shed: bool = False
     exposures: Exposures = ()
+    cursor: Cursor | None = None
+
+    @property
+    def page(self) -> Cursor:
+        """The page asked for: without a cursor, the first of a session."""
+        return self.cursor or Cursor(session_of(self.viewer, self.event.request, self.event.at), 1)
+
+    @property
+    def bottom(self) -> bool:
+        """Whether it is for more of the same feed."""
+        return self.event.bottom or self.cursor is not None
 
     def is_late(self) -> bool:
         """Return whether its deadline has passed, by this machine's clock."""
@@ -60,9 +72,10 @@ class Query:
     """A hydrated request (x-algorithm.md 1.2 and 1.5, query hydrators).
 
     `seen` holds what clients said was seen, `engaged` what the action sequence shows was seen, `served` what was served
-    of late (known from the slate on); all sorted. `visibility` are the rules as they are for such viewers. `degraded`
-    collects the components that failed, `failed` the posts on which one did that takes them one by one. `slate` is what
-    the request is answered from in place of sources and model, `keep` the promise to leave one.
+    of late, `shown` what earlier pages showed (both known from the slate on); all sorted. `visibility` are the rules as
+    they are for such viewers. `degraded` collects the components that failed, `failed` the posts on which one did that
+    takes them one by one. `slate` is what the request is answered from in place of sources and model, `keep` the
+    promise to leave one.
     """
 
     request: Request
@@ -71,6 +84,7 @@ class Query:
     seen: Keys
     engaged: Keys
     served: Keys = field(default_factory=no_keys)
+    shown: Keys = field(default_factory=no_keys)
     visibility: ViewerRules = field(default_factory=partial(DEFAULT.for_viewer, "", ()))
     degraded: list[str] = field(default_factory=list)
     failed: list[tuple[str, Keys]] = field(default_factory=list)

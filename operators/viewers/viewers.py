@@ -6,7 +6,7 @@ first touched, and leave for it again when too many are in memory.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ from operators.viewers.cached_slates import CachedSlates
 from operators.viewers.facts import NO_FACTS, Facts, decode_facts, encode_viewer, split_viewer, without_users
 from operators.viewers.query import Query, Request
 from operators.viewers.sequences import Actions, ActionSequences, Copy
+from operators.viewers.sessions import Limits, after_page, find
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
 from operators.viewers.tallies import last_act_s
 from operators.visibility import DEFAULT, VisibilityRules
@@ -90,6 +91,7 @@ class Viewers:
         self._parameters = parameters
         self._own_feeds_count = own_feeds_count
         self._visibility = visibility
+        self._limits = Limits(parameters.pagination.ttl_s, parameters.pagination.sessions_max)
         self._records = records or NoRecords()
         self._deleted = deleted if deleted is not None else DeletedUsers()
         self._slots = ViewerSlots()
@@ -320,6 +322,22 @@ class Viewers:
                 self._put_facts(slot, facts)
             if self._own_feeds_count:
                 self._show(slot, request.event.at, request.event.request, len(posts))
+
+    def shown(self, request: Request) -> Keys | None:
+        """Return what earlier pages showed to a request with a cursor, sorted; None where the session is over."""
+        facts = self._facts_of(self._known_slot_of(request.viewer, request.partition))
+        found = find(facts.sessions, request.page.session, request.event.at, self._limits)
+        return None if found is None else found.keys
+
+    def remember_page(self, request: Request, originals: Keys) -> int:
+        """Remember what a page showed, for the pages behind it; return how much the session has shown by now."""
+        if request.viewer in self._deleted:
+            return 0
+        slot, session = self._slot_of(request.viewer, request.partition), request.page.session
+        facts = self._facts_of(slot)
+        sessions = after_page(facts.sessions, session, request.event.at, originals, self._limits)
+        self._put_facts(slot, replace(facts, sessions=sessions))
+        return len(sessions[-1].keys)
 
     def show(self, served: Iterable[tuple[Served, int]]) -> None:
         """Count what a log says was shown, each with its viewer's partition."""
