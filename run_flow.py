@@ -19,6 +19,7 @@ from flows.options import (
     Checkpoint,
     Cluster,
     ExperimentFile,
+    FeedCursor,
     FeedOption,
     Json,
     Log,
@@ -145,6 +146,7 @@ def feed(
     cluster: Cluster = None,
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
+    cursor: FeedCursor = "",
     visibility: VisibilityFile = None,
     which: FeedOption = "for_you",
     posts: PostsOption = None,
@@ -176,6 +178,7 @@ def feed(
                 clusters_from(cluster),
                 feed_name(which),
                 tuple(viewer_id(post) for post in posts or ()),
+                cursor,
             )
     if as_json:
         print_json(made)

@@ -38,6 +38,9 @@ Cluster = Annotated[
 ]
 FeedOption = Annotated[str, typer.Option("--feed", help=f"which feed: {', '.join(FEED_NAMES)}")]
 PostsOption = Annotated[list[str] | None, typer.Option("--post", help="a post for --feed score_posts; may be repeated")]
+FeedCursor = Annotated[
+    str, typer.Option("--cursor", help="the page behind the feed that gave this cursor, with the same time and limit")
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 

@@ -65,6 +65,8 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
         parts.append(Text(feed.error, style="red"))
     if feed.unknown:
         parts.append(Text(f"not live: {', '.join(map(str, feed.unknown))}", style="red"))
+    if feed.cursor is not None:
+        parts.append(Text(f"more: --cursor {feed.cursor}", style="dim"))
     if feed.degraded:
         parts.append(Text(f"went without: {', '.join(feed.degraded)}", style="red"))
     when = datetime.fromtimestamp(feed.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")

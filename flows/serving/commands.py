@@ -11,6 +11,7 @@ from flows.options import (
     Checkpoint,
     Cluster,
     ExperimentFile,
+    FeedCursor,
     FeedOption,
     Json,
     Log,
@@ -154,6 +155,7 @@ def request(
     at: Annotated[str, typer.Option(help="the request's own time: milliseconds or ISO 8601; now if left out")] = "",
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
+    cursor: FeedCursor = "",
     timeout: Annotated[float, typer.Option(min=0.1, help="seconds to wait for the feed")] = 10.0,
     log: Annotated[Path | None, typer.Option(help="a log with the posts' text, to show it")] = None,
     which: FeedOption = "for_you",
@@ -177,6 +179,7 @@ def request(
             viewer_id(user),
             limit=limit,
             explain=explain,
+            cursor=cursor,
             feed=feed_name(which),
             posts=tuple(viewer_id(post) for post in posts or ()),
         )

@@ -7,12 +7,13 @@ from pathlib import Path
 import msgspec
 
 from flows.replay import DEAD_LETTERS, FEEDS, SERVED, Replay, Summary, replay
+from operators.cursors import Cursor, issue, session_of
 from operators.parameters import DEFAULTS, Value
 from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import Refused, decode, encode
 from schemas.events import Event, FeedRequest, Served
 from schemas.feeds import DeadLetter, Feed
-from schemas.ids import Id
+from schemas.ids import Id, key_of
 
 T0 = 1_767_571_200_000  # Monday 5 January 2026, 00:00 UTC
 SECOND = 1000
@@ -110,7 +111,10 @@ def outputs(out: Path) -> dict[str, bytes]:
 
 
 def with_switches(log: Path, out: Path) -> Path:
-    """Copy a log so that its requests ask to explain, override parameters and page, by turns."""
+    """Copy a log so that its requests ask to explain, override parameters and page, by turns.
+
+    Behind one in four comes a request for the next page of its session.
+    """
     lines: list[Event | bytes] = []
     for line in log.read_bytes().splitlines():
         try:
@@ -126,6 +130,11 @@ def with_switches(log: Path, out: Path) -> Path:
             elif number % 7 == 0:
                 overrides = {"scoring.no_such_thing": 1.0}
             event = replace_request(event, explain=number % 2 == 0, parameters=overrides, bottom=number % 5 == 0)
+            if number % 4 == 3:
+                viewer = key_of(event.viewer)
+                cursor = issue(Cursor(session_of(viewer, number, event.at), 2), viewer)
+                lines += [event, replace_request(event, request=f"{number}, page 2", cursor=cursor)]
+                continue
         lines.append(event)
     return write_log(out, lines)
 

@@ -105,7 +105,9 @@ def test_items_are_in_the_order_of_their_scores(feeds: list[dict[str, Any]]) -> 
 
 
 def test_what_one_stage_keeps_the_next_is_given(feeds: list[dict[str, Any]]) -> None:
-    for feed in feeds:
+    answered = [feed for feed in feeds if "error" not in feed]
+    assert sum("shown_before" in json.dumps(feed["stages"]) for feed in answered) > 5, "some are further pages"
+    for feed in answered:
         sources = [stage for stage in feed["stages"] if stage["stage"].startswith("source.")]
         chain = feed["stages"][len(sources) :]
         assert [stage["stage"] for stage in chain if stage["stage"] in CUTS] == ["candidates_max", "top_k", "truncate"]

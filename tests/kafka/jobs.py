@@ -173,6 +173,7 @@ def viewers_in(state: Path) -> dict[int, dict[str, object]]:
                     "followers": relations.followers,
                     "seen": set(facts.seen.tolist()),
                     "tally": _tally(groups),
+                    "sessions": facts.sessions,
                     "served": set(zip(facts.served_ms.tolist(), facts.served.tolist(), strict=True)),
                 }
         finally:

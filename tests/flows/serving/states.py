@@ -1,6 +1,6 @@
 """A durable state worked on as the job does: polls through the intake, commits, processes that come back."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from operators.parameters import DEFAULTS, Parameters
 from operators.viewers.query import Origin, Query, Request
 from schemas.codec import encode
 from schemas.events import TOPIC_OF, Event, FeedRequest
+from schemas.feeds import Feed
 from schemas.ids import Id, key_of
 from schemas.message_keys import message_key, message_partition, partition_of_id
 from schemas.polls import RawPoll
@@ -31,11 +32,14 @@ class Process:
         phoenix: Phoenix,
         owned: Iterable[int] = range(PARTITIONS),
         parameters: Parameters = DEFAULTS,
+        answered: Callable[[Request], Feed | None] | None = None,
     ) -> None:
         self.owned = list(owned)
         self.state = DurableState(folder, self.owned, 0, parameters, phoenix)
         self.journal: list[TakenIn] = []
-        self.intake = Intake(self.state, parameters, Ownership(partitions=PARTITIONS), journal=self.journal)
+        self.intake = Intake(
+            self.state, parameters, Ownership(partitions=PARTITIONS), answered=answered, journal=self.journal
+        )
         self.intake.clock_ms = self.state.posts_positions.clock_ms
         self.state.load_posts(lambda _done, _of: None)
         self.taken = 0
