@@ -31,7 +31,8 @@ def test_the_order_is_that_of_august() -> None:
         "viewer_muted_keyword", "author_socialgraph", "author_list", "video", "topic_ids",
     ]  # fmt: skip
     assert [one.name for one in AT_THE_SLATE] == [
-        "previously_served", "new_user_min_engagement", "inventory_holdout", "fav_holdout", "shown_before", "visible_first",
+        "previously_served", "new_user_min_engagement", "inventory_holdout", "fav_holdout", "shown_before",
+        "visible_first",
     ]  # fmt: skip
 
 
