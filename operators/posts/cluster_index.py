@@ -66,8 +66,11 @@ class ClusterIndex:
             start, end = self._lists.get(label, (0, 0))
             rows.append(self._rows[start:end])
             scores.append(self._heavy[start:end] * weight)
-        some, place = np.unique(np.concatenate(rows), return_inverse=True)
-        cosines = np.bincount(place, np.concatenate(scores), len(some)).astype(np.float64)
-        good = np.flatnonzero((cosines > score_min) & (some != row))
-        best = good[np.lexsort((some[good], -cosines[good]))[:count]]
-        return self._posts[some[best]], cosines[best]
+        # Over all posts: a tenth of the time of finding out first which ones are meant.
+        cosines = np.bincount(np.concatenate(rows), np.concatenate(scores), len(self._posts)).astype(np.float64)
+        cosines[row] = 0.0
+        good = np.flatnonzero(cosines > score_min)
+        if count < len(good):
+            good = good[cosines[good] >= -np.partition(-cosines[good], count)[count]]
+        best = good[np.lexsort((good, -cosines[good]))[:count]]
+        return self._posts[best], cosines[best]
