@@ -8,7 +8,6 @@ import numpy.typing as npt
 
 from operators.keys import Keys
 from operators.posts.key_index import KeyIndex
-from operators.recent import RecentEvents, event_hashes
 from schemas.events import Follow, Profile
 from schemas.ids import key_of
 
@@ -27,7 +26,7 @@ class AuthorFollowers:
 
     An account without a profile is unknown, whoever follows it: its first followers may be from before the log. A
     profile that is older than the one known, and a follow from before it, change nothing; nor does an event that comes
-    again within a short time (`RecentEvents`). On Kafka only profiles are told (flows/serving/accounts.py).
+    again within a short time. On Kafka only profiles are told (flows/serving/accounts.py).
     """
 
     def __init__(self, capacity: int = CAPACITY) -> None:
@@ -40,7 +39,7 @@ class AuthorFollowers:
         self._keys: Keys = np.zeros(room, np.uint64)
         self._followers: Followers = np.zeros(room, np.int32)
         self._at_ms: npt.NDArray[np.int64] = np.zeros(room, np.int64)
-        self._recent = RecentEvents(FIRST)
+        self._recent = [0] * FIRST
 
     def __len__(self) -> int:
         """Count the accounts that are known."""
@@ -82,8 +81,10 @@ class AuthorFollowers:
         slot = self._index.find_one(key_of(event.author))
         if slot < 0 or event.at <= self._at_ms[slot]:
             return
-        about = (key_of(event.viewer), int(self._keys[slot]), event.at, int(event.undo))
-        if self._recent.new(event_hashes(*(np.array([value], np.uint64) for value in about)))[0]:
+        # As `RecentEvents`, which is for columns: hashes of whole numbers, each in the one place it names.
+        about = hash((key_of(event.viewer), key_of(event.author), event.at, event.undo))
+        if self._recent[about % FIRST] != about:
+            self._recent[about % FIRST] = about
             changed = int(self._followers[slot]) + (-1 if event.undo else 1)
             self._followers[slot] = min(max(changed, 0), _FOLLOWERS_MAX)
 

@@ -26,17 +26,30 @@ def author_cold_start(query: Query, table: CandidateTable, scored: Scored) -> Sc
     """
     cold_start = query.parameters.cold_start
     values = scored.score.copy()
-    order = best_first(scored.score, table)
-    if len(order) <= cold_start.slot:
+    if len(values) <= cold_start.slot:
         return values
-    ranked = order[scored.score[order] != 0]
-    first = ranked[: int(np.ceil(cold_start.rank_share * len(ranked)))]
-    chances = first[eligible(query, table)[first]]
+    chances = np.flatnonzero(eligible(query, table) & _ranks_high(scored.score, table, cold_start.rank_share))
     if cold_start.thompson and len(chances):
         chances = chances[_drawn(query, table, chances)]
     if len(chances):
-        values[chances[0]] = scored.score[order[cold_start.slot]]
+        chosen = best_first(scored.score, table, 1, chances)[0]
+        values[chosen] = -np.partition(-scored.score, cold_start.slot)[cold_start.slot]
     return values
+
+
+def _ranks_high(scores: Scores, table: CandidateTable, share: float) -> Mask:
+    """Return which candidates are among the first share of those whose score is not 0, bool[n]; without sorting all."""
+    rows = np.flatnonzero(scores)
+    first = int(np.ceil(share * len(rows)))
+    high = np.zeros(len(scores), np.bool_)
+    if not 0 < first < len(rows):
+        high[rows[:first]] = True
+        return high
+    last = -np.partition(-scores[rows], first - 1)[first - 1]
+    better, ties = rows[scores[rows] > last], rows[scores[rows] == last]
+    high[better] = True
+    high[best_first(scores, table, first - len(better), ties)] = True
+    return high
 
 
 def eligible(query: Query, table: CandidateTable) -> Mask:

@@ -97,6 +97,21 @@ def test_at_most_one_post_comes_up_and_none_goes_down(count: int, seed: int, tho
     assert all(after > scores[row] for row, after in found.items())
 
 
+@settings(max_examples=60)
+@given(st.integers(16, 40), st.integers(0, 2**32 - 1))
+def test_it_raises_what_the_rule_in_plain_words_raises(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    chance = rng.random(count) < 0.3
+    rows = small(*np.flatnonzero(chance).tolist(), count=count)
+    scores = rng.integers(0, 12, count).astype(float).tolist()
+    # Posts are 1, 2, ..., all as old: of equal scores the higher id comes first.
+    order = sorted(range(count), key=lambda row: (-scores[row], -row))
+    ranked = [row for row in order if scores[row]]
+    chances = [row for rank, row in enumerate(ranked) if rank < 0.85 * len(ranked) and chance[row]]
+    before, after = (scores[chances[0]], scores[order[15]]) if chances else (0.0, 0.0)
+    assert raised(rows, scores) == ({chances[0]: after} if after > before else {})
+
+
 def drawn(request: str, top: int, likes: list[int]) -> int:
     """Return the row that Thompson sampling raises of small authors in rows 16 to 19, all shown 5,000 times."""
     parameters = DEFAULTS.overridden(
