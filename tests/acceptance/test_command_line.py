@@ -64,7 +64,8 @@ def test_the_bare_command_line_lists_all_commands() -> None:
     result = CliRunner().invoke(app, [])
     assert all(command in result.output for command in COMMANDS)
     assert set(COMMANDS) == {
-        "simulate", "import", "validate", "parameters", "pipeline", "replay", "feed", "train", "evaluate", "bench",
+        "simulate", "import", "validate", "parameters", "pipeline", "replay", "feed", "examples", "train",
+        "evaluate", "bench",
         "serve", "post-counts", "request", "publish", "topics", "state", "dead-letters", "delete-post", "delete-user",
     }  # fmt: skip
 
@@ -82,6 +83,11 @@ REFUSED: dict[str, tuple[str, str]] = {
     "world of another suffix": ("simulate OUT/x.csv", "its name must end in"),
     "world where no folder can be": ("simulate LOG/x.jsonl", "File exists"),
     "unknown preset of a model": ("train LOG --preset gigantic", "no model is called gigantic: choose one of demo"),
+    "examples where something is": ("examples LOG OUT", "holds something already: name another folder"),
+    "examples of nothing": ("examples LOG OUT/none --until 2020-01-01", "holds no examples"),
+    "nothing left to learn from": ("train LOG -o OUT/x --validate 0.2", "take another share, or more"),
+    "semantic IDs of no model": ("train LOG -o OUT/x --semantic-ids OUT/none", "there is no such file"),
+    "semantic IDs of another model": ("train LOG -o OUT/x --semantic-ids MODEL", "4096 of 64 are needed"),
     "too little to train on": ("train LOG --until 2020-01-01", "nothing to train on"),
     "missing log": ("replay OUT/none.jsonl -c MODEL", "doesn't exist"),
     "missing log to validate": ("validate OUT/none.jsonl", "doesn't exist"),
@@ -189,7 +195,7 @@ def test_simulate_replay_evaluate_train_and_replay_again(
     assert all(
         title in told.stdout for title in ("what happened", "candidates by stage", "latency by stage", "dead letters")
     )
-    assert "feed of " in told.stdout
+    assert "feed for_you of " in told.stdout
     summary = run_json("replay", small, "-o", out, "-c", checkpoint)
     assert summary["feeds"] == len((out / "feeds.jsonl").read_bytes().splitlines()) > 64
 
@@ -203,6 +209,11 @@ def test_simulate_replay_evaluate_train_and_replay_again(
     model = tmp_path / "trained.phoenix"
     report = run_json("train", small, "-o", model, "--preset", "tiny", "--epochs", "1", "--seed", "3")
     assert report["examples"] >= 64
+    examples = tmp_path / "examples"
+    made = run_json("examples", small, examples, "--hourly", "--seed", "3")
+    assert len(made["parts"]) > 12
+    same = run_json("train", examples, "-o", tmp_path / "same", "--preset", "tiny", "--epochs", "1", "--seed", "3")
+    assert same["model"] == report["model"]
     again = run_json("replay", small, "-o", tmp_path / "again", "-c", model)
     assert again["model"] == report["model"] != summary["model"]
     assert again["feeds"] == summary["feeds"]
@@ -221,7 +232,7 @@ def test_feed_shows_one_feed_with_reasons(small: Path, checkpoint: Path, world: 
     assert "negative_offset =" in told.stdout
     plain = run("feed", small, "nobody-knows-me", "-c", checkpoint)
     assert plain.exit_code == 0
-    assert "feed of nobody-knows-me" in plain.stdout
+    assert "feed for_you of nobody-knows-me" in plain.stdout
     assert "author_diversity" not in plain.stdout
 
 
