@@ -113,8 +113,10 @@ def _until(
 
 def _pages_before(wanted: FeedRequest, cursor: Cursor | None) -> Iterator[FeedRequest]:
     """Yield the requests whose pages come before a page of our own; the log has those of its own."""
+    if cursor is None:
+        return  # before a viewer's name is used that may be refused yet
     viewer = key_of(wanted.viewer)
-    if cursor is None or cursor.session != session_of(viewer, wanted.request, wanted.at):
+    if cursor.session != session_of(viewer, wanted.request, wanted.at):
         return
     plain = replace(wanted, explain=False, cursor="")
     yield plain
