@@ -21,6 +21,7 @@ from flows.options import (
     ExperimentFile,
     FeedCursor,
     FeedOption,
+    InsertsOption,
     Json,
     Log,
     Out,
@@ -32,6 +33,7 @@ from flows.options import (
     clusters_from,
     experiments_from,
     feed_name,
+    inserts_from,
     parameters_from,
     visibility_from,
 )
@@ -150,6 +152,7 @@ def feed(
     visibility: VisibilityFile = None,
     which: FeedOption = "for_you",
     posts: PostsOption = None,
+    inserts: InsertsOption = None,
     as_json: Json = False,
 ) -> None:
     """Make one feed for a viewer at a time, from a log.
@@ -178,6 +181,7 @@ def feed(
                 clusters_from(cluster),
                 feed_name(which),
                 tuple(viewer_id(post) for post in posts or ()),
+                inserts_from(inserts),
                 cursor,
             )
     if as_json:

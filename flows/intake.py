@@ -229,7 +229,8 @@ class Intake:
             return False
         viewers = self.state.viewers
         viewers.remember_seen(request)
-        viewers.remember_served(request, keys_of([item.post for item in feed.items]))
+        viewers.remember_modules(request, {one.kind for one in feed.modules})
+        viewers.remember_served(request, keys_of(feed.shown))
         if feed.error is None and (feed.cursor is not None or request.cursor is not None):
             viewers.remember_page(request, originals_of(feed))
         return True

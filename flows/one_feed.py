@@ -19,7 +19,7 @@ from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
 from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import Refused, decode, encode
-from schemas.events import FeedName, FeedRequest
+from schemas.events import FeedName, FeedRequest, Insert
 from schemas.feeds import DeadLetter, Feed
 from schemas.ids import Id, key_of
 from schemas.polls import RawPoll
@@ -40,11 +40,12 @@ def one_feed(
     clusters: Mapping[str, Path] = NO_CHECKPOINTS,
     feed: FeedName = "for_you",
     posts: tuple[Id, ...] = (),
+    inserts: tuple[Insert, ...] = (),
     cursor: str = "",
 ) -> Feed:
     """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
 
-    `feed` is the one wanted, `posts` are those to score where it is `score_posts`. Of the log's requests only the
+    `feed` is the one wanted, `posts` are those to score, `inserts` what to blend in. Of the log's requests only the
     viewer's own count: what they served is remembered. `clusters` are checkpoints of further models by name. A `cursor`
     is that of a feed of the log's, or one that this made at the same time with the same limit: the pages before it are
     made again. Raises LogRefused, CheckpointRefused, ParameterRefused for a model nobody loaded, and Refusal for a
@@ -62,7 +63,17 @@ def one_feed(
     answers: list[Answer] = []
     letters: list[DeadLetter] = []
     job = ForYou(Intake(state, parameters, Ownership(), check=models.check), phoenix, ranker)
-    wanted = FeedRequest(0, OWN_REQUEST, viewer, limit=limit, explain=explain, feed=feed, posts=posts, cursor=cursor)
+    wanted = FeedRequest(
+        0,
+        OWN_REQUEST,
+        viewer,
+        limit=limit,
+        explain=explain,
+        feed=feed,
+        posts=posts,
+        inserts=inserts,
+        cursor=cursor,
+    )
     polls = _until(LogReader(log), wanted, asked, at_ms, progress)
     run(for_you(job, PollSource(polls, ranker.ready), Sinks(EachSink(answers.extend), EachSink(letters.extend))))
     ranker.close()

@@ -5,13 +5,13 @@ from typing import Annotated, Final, cast, get_args
 
 import typer
 
-from flows.terminal import Refusal
+from flows.terminal import Refusal, viewer_id
 from operators.clusters import CLUSTERS_MAX, NAME, PROD
 from operators.experiments import NO_EXPERIMENTS, Experiments
 from operators.parameters import DEFAULTS, Parameters, load, parse_assignment
 from operators.presets import preset
 from operators.visibility import DEFAULT, VisibilityRules
-from schemas.events import FeedName
+from schemas.events import FeedName, Insert, InsertKind
 
 FEED_NAMES: Final[tuple[str, ...]] = get_args(FeedName)
 
@@ -41,6 +41,10 @@ PostsOption = Annotated[list[str] | None, typer.Option("--post", help="a post fo
 FeedCursor = Annotated[
     str, typer.Option("--cursor", help="the page behind the feed that gave this cursor, with the same time and limit")
 ]
+InsertsOption = Annotated[
+    list[str] | None,
+    typer.Option("--insert", help="for --feed blended, as kind=id: ad, prompt, push_to_home, survey"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print JSON for machines")]
 
 
@@ -58,6 +62,16 @@ def feed_name(name: str) -> FeedName:
     if name not in FEED_NAMES:
         raise Refusal(f"no feed is called {name}: choose one of {', '.join(FEED_NAMES)}")
     return cast(FeedName, name)
+
+
+def inserts_from(texts: list[str] | None) -> tuple[Insert, ...]:
+    """Return inserts given as kind=id. Raises Refusal."""
+    kinds = get_args(InsertKind)
+    pairs = [text.partition("=")[::2] for text in texts or ()]
+    for kind, identity in pairs:
+        if kind not in kinds or not identity:
+            raise Refusal(f"{kind}={identity} is no insert: give kind=id, the kind one of {', '.join(kinds)}")
+    return tuple(Insert(cast(InsertKind, kind), viewer_id(identity)) for kind, identity in pairs)
 
 
 def checkpoint_path(name: str) -> Path:

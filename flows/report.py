@@ -15,7 +15,7 @@ from infra.logs.reader import LogReader
 from operators.pipeline.filters import PRE_SCORING
 from schemas.codec import Refused, decode
 from schemas.events import PostCreated
-from schemas.feeds import Feed, FeedItem, ScoreStep
+from schemas.feeds import Feed, FeedItem, Module, ScoreStep
 from schemas.ids import Id
 
 _CREATED: Final = b'"post_created"'
@@ -49,7 +49,9 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
     table = Table(box=None, pad_edge=False, show_header=True, header_style="dim")
     for name, justify in (("#", "right"), ("score", "right"), ("", "left"), ("post", "left"), ("why", "left")):
         table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    modules = {one.position: one for one in feed.modules}
     for place, item in enumerate(feed.items, 1):
+        _add_modules(table, modules)
         table.add_row(
             str(place),
             f"{item.score:.4f}",
@@ -57,6 +59,7 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
             _post_text(item, posts),
             Text(item.why + (f"; {item.dropped_by} would drop it" if item.dropped_by else ""), style="dim"),
         )
+    _add_modules(table, modules)
     parts: list[RenderableType] = [table]
     if explain:
         parts += [_explanation(place, item) for place, item in enumerate(feed.items, 1)]
@@ -75,6 +78,14 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
         title=f"feed {feed.feed} of {feed.viewer} at {when} UTC",
         subtitle=f"model {feed.model}" if feed.model else "",
     )
+
+
+def _add_modules(table: Table, modules: dict[int, Module]) -> None:
+    """Add the modules that stand at the next place of the feed, and after those at the places behind them."""
+    while module := modules.pop(table.row_count, None):
+        told = f"{module.kind.replace('_', ' ')} {module.id if module.id is not None else ''}"
+        whom = ", ".join(f"@{one.author} ({one.why})" for one in module.suggestions)
+        table.add_row("", "", "", Text(f"{told}{whom}", style="magenta"), "")
 
 
 def _post_text(item: FeedItem, posts: dict[Id, PostCreated]) -> Text:

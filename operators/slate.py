@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace as replace_fields
 
+from operators.blending import blended, suggestions
 from operators.cursors import issue
 from operators.keys import Keys, keys_of
 from operators.pipeline.candidates import SOURCES, CandidateTable
@@ -54,12 +55,15 @@ def make_feed(ranked: Ranked, viewers: Viewers) -> tuple[Feed, Served | None]:
     chosen = _select(surface, query, table, scores, best, accounting)
     feed = _feed(ranked, query, table, scores, chosen, probabilities)
     event = query.request.event
-    viewers.remember_served(query.request, table.post[chosen])
+    if surface.modules:
+        whom = () if scores is None else suggestions(query, table, scores, ranked.names)
+        feed = blended(feed, query, whom, viewers.modules_ms(query.request))
+        viewers.remember_modules(query.request, {one.kind for one in feed.modules})
+    viewers.remember_served(query.request, keys_of(feed.shown))
     left = visible_first(query, table)
     left[chosen] = False
     feed = replace_fields(feed, cursor=_next_page(query, feed, bool(left.any()), viewers))
-    posts = tuple(item.post for item in feed.items)
-    return feed, Served(event.at, event.request, event.viewer, posts, event.surface, ranked.model)
+    return feed, Served(event.at, event.request, event.viewer, feed.shown, event.surface, ranked.model)
 
 
 EXPIRED = "expired: the session of this cursor is over; ask without a cursor for a new feed"
@@ -76,7 +80,8 @@ def refused_feed(ranked: Ranked, error: str) -> tuple[Feed, None]:
 
 def originals_of(feed: Feed) -> Keys:
     """Return what a feed shows, reposts as what they repeat."""
-    return keys_of([item.post if item.repost_of is None else item.repost_of for item in feed.items])
+    pinned = feed.shown[: len(feed.shown) - len(feed.items)]
+    return keys_of([*pinned, *(item.post if item.repost_of is None else item.repost_of for item in feed.items)])
 
 
 def _next_page(query: Query, feed: Feed, more: bool, viewers: Viewers) -> str | None:

@@ -46,7 +46,7 @@ def _refuse_long_ids(event: Event) -> None:
     """Refuse ids longer than 64 bytes; only text beyond ASCII can hold one that passed its type."""
     for name in _ID_FIELDS:
         value = getattr(event, name, None)
-        for one in value if isinstance(value, tuple) else (value,):
+        for one in (getattr(each, "id", each) for each in (value if isinstance(value, tuple) else (value,))):
             if isinstance(one, str) and len(one.encode()) > ID_BYTES_MAX:
                 raise Refused(f"id of {len(one.encode())} bytes; at most {ID_BYTES_MAX} are allowed", f"$.{name}")
 
@@ -73,6 +73,7 @@ _AT = attrgetter("at")
 _ID_FIELDS = (
     "post", "author", "viewer", "request", "reply_to", "reply_to_author", "conversation",
     "repost_of", "repost_of_author", "quote_of", "quote_of_author", "seen_ids", "posts",
+    "inserts",
 )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ LABELS_MAX = 32
 SETTINGS_MAX = 32
 SEEN_IDS_MAX = 10_000  # as Thunder's limit on excluded ids, x-algorithm.md 2.2
 FEED_LIMIT_MAX = 200
+INSERTS_MAX = 32
 SCORED_POSTS_MAX = 2800  # of a request to score posts, x-algorithm.md 1.5
 CURSOR_CHARACTERS_MAX = 200
 VIDEO_MS_MAX = 86_400_000  # a day
@@ -29,7 +30,8 @@ Word = Annotated[str, Meta(min_length=1, max_length=64)]
 Surface = Annotated[int, Meta(ge=0, lt=SURFACES, description="product surface; 1 is home")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
 Country = Annotated[str, Meta(pattern="^([A-Z]{2})?$", description="ISO 3166-1, two letters; empty for not known")]
-FeedName = Literal["for_you", "following_ranked", "following", "score_posts"]
+FeedName = Literal["for_you", "blended", "following_ranked", "following", "score_posts"]
+InsertKind = Literal["ad", "prompt", "push_to_home", "survey"]
 
 
 class PostCreated(Struct, tag_field="kind", tag="post_created", frozen=True, gc=False):
@@ -162,6 +164,13 @@ class UserDeleted(Struct, tag_field="kind", tag="user_deleted", frozen=True, gc=
     viewer: Id
 
 
+class Insert(Struct, frozen=True, gc=False):
+    """What the host of the blended feed wants between the posts; of `push_to_home` the id is that of a post."""
+
+    kind: InsertKind
+    id: Id
+
+
 class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=False):
     """A viewer wants a feed (topic feed-requests, key viewer).
 
@@ -170,8 +179,8 @@ class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=
     `excluded_topics` for none on those: then posts without topics stay away too. `parameters` overrides single
     parameters by their dotted names for this request alone.
 
-    `feed` names the feed wanted (operators/pipeline/surfaces.py): For You, the best of followed accounts, all of theirs
-    with the newest first, or the scores of `posts`.
+    `feed` names the feed wanted (operators/pipeline/surfaces.py): For You, the same blended with `inserts` and whom to
+    follow, the best of followed accounts, all of theirs with the newest first, or the scores of `posts`.
     """
 
     at: TimeMs
@@ -190,6 +199,7 @@ class FeedRequest(Struct, tag_field="kind", tag="feed_request", frozen=True, gc=
     feed: FeedName = "for_you"
     posts: Annotated[tuple[Id, ...], Meta(max_length=SCORED_POSTS_MAX)] = ()
     cursor: Annotated[str, Meta(max_length=CURSOR_CHARACTERS_MAX)] = ""
+    inserts: Annotated[tuple[Insert, ...], Meta(max_length=INSERTS_MAX)] = ()
 
 
 class Served(Struct, tag_field="kind", tag="served", frozen=True, gc=False):

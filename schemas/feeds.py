@@ -8,6 +8,8 @@ from schemas.actions import Action
 from schemas.events import FeedName, TimeMs
 from schemas.ids import Id
 
+ModuleKind = Literal["ad", "prompt", "push_to_home", "survey", "who_to_follow"]
+
 
 class StageCount(Struct, frozen=True):
     """What one stage was given and what it kept."""
@@ -63,6 +65,23 @@ class FeedItem(Struct, frozen=True, omit_defaults=True):
     dropped_by: str = ""
 
 
+class Suggestion(Struct, frozen=True):
+    """Somebody to follow, why, and the posts that speak for it, best first."""
+
+    author: Id
+    why: str
+    posts: tuple[Id, ...]
+
+
+class Module(Struct, frozen=True, omit_defaults=True):
+    """What stands between the posts of a blended feed; `position` counts posts and modules together, from 0."""
+
+    position: Annotated[int, Meta(ge=0)]
+    kind: ModuleKind
+    id: Id | None = None
+    suggestions: tuple[Suggestion, ...] = ()
+
+
 class Dropped(Struct, frozen=True):
     """The posts that one stage removed from a request."""
 
@@ -79,7 +98,8 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     feed with an `error` has no posts. A request with this `cursor` gets the next page; where there is none, nothing is
     left to show.
 
-    `feed` is the one asked for; of posts to score those are `unknown` that are not live.
+    `feed` is the one asked for; of posts to score those are `unknown` that are not live. `modules` are what stands
+    between the posts of the blended feed, by position.
     """
 
     at: TimeMs
@@ -95,6 +115,13 @@ class Feed(Struct, tag_field="kind", tag="feed", frozen=True, omit_defaults=True
     feed: FeedName = "for_you"
     unknown: tuple[Id, ...] = ()
     cursor: str | None = None
+    modules: tuple[Module, ...] = ()
+
+    @property
+    def shown(self) -> tuple[Id, ...]:
+        """The posts that it shows, what is pinned to its top first."""
+        pinned = [one.id for one in self.modules if one.kind == "push_to_home" and one.id is not None]
+        return (*pinned, *(item.post for item in self.items))
 
 
 class PostCounts(Struct, tag_field="kind", tag="post_counts", frozen=True):

@@ -108,8 +108,7 @@ class Answers:
 
     def _send_served(self, request: Request, found: Answered) -> None:
         event, origin = request.event, request.origin
-        posts = tuple(item.post for item in found.feed.items)
-        served = Served(event.at, event.request, event.viewer, posts, event.surface, found.feed.model)
+        served = Served(event.at, event.request, event.viewer, found.feed.shown, event.surface, found.feed.model)
         headers = origin_headers(origin.topic, origin.partition, origin.offset, origin.published_ms)
         trace = trace_headers(origin.headers)
         self._outbox.send(

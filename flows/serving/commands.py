@@ -13,6 +13,7 @@ from flows.options import (
     ExperimentFile,
     FeedCursor,
     FeedOption,
+    InsertsOption,
     Json,
     Log,
     ParameterFile,
@@ -23,6 +24,7 @@ from flows.options import (
     clusters_from,
     experiments_from,
     feed_name,
+    inserts_from,
     parameters_from,
     visibility_from,
 )
@@ -160,6 +162,7 @@ def request(
     log: Annotated[Path | None, typer.Option(help="a log with the posts' text, to show it")] = None,
     which: FeedOption = "for_you",
     posts: PostsOption = None,
+    inserts: InsertsOption = None,
     as_json: Json = False,
 ) -> None:
     """Publish a request for a feed and print the feed that comes back.
@@ -182,6 +185,7 @@ def request(
             cursor=cursor,
             feed=feed_name(which),
             posts=tuple(viewer_id(post) for post in posts or ()),
+            inserts=inserts_from(inserts),
         )
         feed = ask(connection(kafka, prefix, kafka_set), event, timeout)
         texts = posts_of(log, related_posts([feed])) if log is not None else {}

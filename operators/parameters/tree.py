@@ -20,7 +20,7 @@ from operators.parameters.selection import Pagination, Selection, Serving, Slate
 from operators.parameters.simclusters import SimClusters
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
 from operators.parameters.state import History, Posts
-from operators.parameters.surfaces import Following
+from operators.parameters.surfaces import Blending, Following
 from schemas.actions import ACTIONS
 
 Overriding = bool | int | float | str  # what a request may set a parameter to
@@ -55,6 +55,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     selection: Selection = Selection()
     following: Following = Following()
     pagination: Pagination = Pagination()
+    blending: Blending = Blending()
     serving: Serving = Serving()
 
     def says(self, switch: str) -> bool:

@@ -9,6 +9,7 @@ from msgspec import Struct
 from operators.parameters import Parameters
 from operators.pipeline.candidates import CACHED_SLATE
 from operators.pipeline.filters import Filter
+from operators.pipeline.modules import Blended
 from operators.pipeline.scorers import Scorer
 from operators.pipeline.selection import PostSelection, visibility
 from operators.pipeline.sources import Source
@@ -123,10 +124,11 @@ def _in_order(parameters: Parameters, rules: VisibilityRules, surface: Surface) 
             yield from (Component(stricter, one.name, one.said(), "1.7", last.switch) for one in rules.recommended)
     if not surface.each_alone:
         yield msgspec.structs.replace(TRUNCATE, reads=(surface.size,))
+        yield from (_told("module", one) for one in surface.modules)
         yield from SIDE_EFFECTS
     if any(one.code == CACHED_SLATE for one in surface.sources):
         yield KEEP_SLATE
 
 
-def _told(stage: str, one: Source | Filter | Scorer | PostSelection) -> Component:
+def _told(stage: str, one: Source | Filter | Scorer | PostSelection | Blended) -> Component:
     return Component(stage, one.name, one.rule, one.origin, one.switch, one.reads)

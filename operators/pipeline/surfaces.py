@@ -1,11 +1,12 @@
 """The feeds that can be asked for, each a list of the same components (x-algorithm.md 1.5, "Other surfaces")."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from operators.parameters import Parameters
 from operators.pipeline.filters import AT_THE_SLATE, PAGES, PRE_SCORING, Filter
 from operators.pipeline.following import conversation_module, native_retweet_deduplication, self_reply_chain
+from operators.pipeline.modules import MODULES, Blended
 from operators.pipeline.scorers import SCORERS, Scorer
 from operators.pipeline.selection import POST_SELECTION, PostSelection
 from operators.pipeline.sources import IN_ORDER, REQUESTED_POSTS, THUNDER_POSTS, Source
@@ -28,6 +29,7 @@ class Surface:
     filters: tuple[Filter, ...]
     at_the_slate: tuple[Filter, ...] = AT_THE_SLATE
     post_selection: tuple[PostSelection, ...] = POST_SELECTION
+    modules: tuple[Blended, ...] = ()
     ranked: bool = True
     each_alone: bool = False
 
@@ -76,6 +78,12 @@ FOR_YOU: Final = Surface(
     IN_ORDER,
     PRE_SCORING,
 )
+BLENDED: Final = replace(
+    FOR_YOU,
+    name="blended",
+    rule="The For You feed with what stands between its posts: ads, prompts and surveys of the host, whom to follow.",
+    modules=MODULES,
+)
 FOLLOWING_RANKED: Final = Surface(
     "following_ranked",
     "The best posts of the accounts the viewer follows, ranked as in For You.",
@@ -103,7 +111,9 @@ SCORE_POSTS: Final = Surface(
     post_selection=VISIBILITY,
     each_alone=True,
 )
-SURFACES: Final[dict[str, Surface]] = {one.name: one for one in (FOR_YOU, FOLLOWING_RANKED, FOLLOWING, SCORE_POSTS)}
+SURFACES: Final[dict[str, Surface]] = {
+    one.name: one for one in (FOR_YOU, BLENDED, FOLLOWING_RANKED, FOLLOWING, SCORE_POSTS)
+}
 
 
 def surface_of(query: Query) -> Surface:

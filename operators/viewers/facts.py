@@ -15,13 +15,15 @@ from operators.viewers.sequences import Groups
 from operators.viewers.sessions import NO_SESSIONS, Sessions
 
 Times = npt.NDArray[np.int64]
+NO_MODULES_MS: Final = (0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Relations, seen posts (as they came), and served posts with the times of their requests, oldest first.
 
-    `sessions` are those whose next page may still be asked for.
+    `sessions` are those whose next page may still be asked for, `modules_ms` the times when whom to follow and a survey
+    were last shown, 0 for never.
     """
 
     relations: Relations = NO_RELATIONS
@@ -29,6 +31,7 @@ class Facts:
     served_ms: Times = field(default_factory=lambda: np.empty(0, np.int64))
     served: Keys = field(default_factory=no_keys)
     sessions: Sessions = NO_SESSIONS
+    modules_ms: tuple[int, ...] = NO_MODULES_MS
 
     def with_relations(self, relations: Relations) -> "Facts":
         """Return the facts with other relations."""
@@ -99,6 +102,7 @@ class FactsRecord(msgspec.Struct, array_like=True, frozen=True):
     country: str = ""  # in records from before there were any, as for who never told
     settings: tuple[str, ...] = ()
     sessions: Sessions = NO_SESSIONS
+    modules_ms: tuple[int, ...] = NO_MODULES_MS
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -141,6 +145,7 @@ def encode_facts(facts: Facts) -> bytes:
             relations.country,
             relations.settings,
             facts.sessions,
+            facts.modules_ms,
         )
     )
 
@@ -167,4 +172,5 @@ def decode_facts(raw: bytes) -> Facts:
         np.frombuffer(record.served_ms, np.int64),
         np.frombuffer(record.served, np.uint64),
         record.sessions,
+        record.modules_ms,
     )

@@ -5,7 +5,7 @@ Not an object a viewer partition: a poll is worked on in columns, and a sixteent
 first touched, and leave for it again when too many are in memory.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -33,7 +33,9 @@ Partitions = npt.NDArray[np.int64]
 # Viewer partitions of a job, whoever owns them.
 PARTITIONS: Final = 16
 # The feeds whose posts count as served.
-REMEMBERED: Final = frozenset({"for_you", "following_ranked"})
+REMEMBERED: Final = frozenset({"for_you", "blended", "following_ranked"})
+# The modules of a blended feed of which a viewer is spared a second for a while.
+FATIGUED: Final[tuple[str, ...]] = ("who_to_follow", "survey")
 
 
 class Records(Protocol):
@@ -338,6 +340,19 @@ class Viewers:
         sessions = after_page(facts.sessions, session, request.event.at, originals, self._limits)
         self._put_facts(slot, replace(facts, sessions=sessions))
         return len(sessions[-1].keys)
+
+    def modules_ms(self, request: Request) -> tuple[int, ...]:
+        """Return when a viewer was last shown each of FATIGUED, ms, 0 for never."""
+        return self._facts_of(self._known_slot_of(request.viewer, request.partition)).modules_ms
+
+    def remember_modules(self, request: Request, kinds: Collection[str]) -> None:
+        """Remember that a viewer was shown modules."""
+        if not set(kinds).isdisjoint(FATIGUED) and request.viewer not in self._deleted:
+            slot = self._slot_of(request.viewer, request.partition)
+            facts, at_ms = self._facts_of(slot), request.event.at
+            times = zip(FATIGUED, facts.modules_ms, strict=True)
+            latest = tuple(max(at_ms, last_ms) if kind in kinds else last_ms for kind, last_ms in times)
+            self._put_facts(slot, replace(facts, modules_ms=latest))
 
     def show(self, served: Iterable[tuple[Served, int]]) -> None:
         """Count what a log says was shown, each with its viewer's partition."""

@@ -14,6 +14,7 @@ from schemas.events import (
     FeedName,
     FeedRequest,
     Follow,
+    Insert,
     Mute,
     MuteKeyword,
     PostCreated,
@@ -114,6 +115,51 @@ def test_the_ranked_following_feed_has_38_of_those_followed(play: Player) -> Non
     assert {stage.stage for stage in feed.stages if stage.stage.startswith("source.")} == {"source.thunder"}
 
 
+def test_the_blended_feed_is_for_you_with_modules_that_come_again_after_a_while(play: Player) -> None:
+    posts = [created(number, 100 + number % 20) for number in range(1, 200)]
+    inserts = (Insert("ad", "ad-1"), Insert("survey", 5), Insert("prompt", 6), Insert("push_to_home", 150))
+    asked = [
+        ask("blended", T0 + HOUR, "first", inserts=inserts),
+        ask("blended", T0 + 25 * HOUR, "day", inserts=inserts),
+        ask("blended", T0 + 31 * HOUR, "later", inserts=inserts),
+    ]
+    played = play([*FOLLOWS, *posts, *asked])
+    places = {name: [(one.position, one.kind) for one in feed.modules] for name, feed in played.feeds.items()}
+    assert places["first"] == [
+        (0, "push_to_home"),
+        (1, "prompt"),
+        (6, "who_to_follow"),
+        (7, "ad"),
+        (12, "survey"),
+    ]
+    # After 24 hours a survey comes again, after 30 whom to follow; the ad has its place all the time.
+    assert [kind for _, kind in places["day"]] == ["push_to_home", "prompt", "ad", "survey"]
+    assert [kind for _, kind in places["later"]] == ["push_to_home", "prompt", "who_to_follow", "ad"]
+    first = played.feeds["first"]
+    assert 150 not in {item.post for item in first.items}
+    (whom,) = (one for one in first.modules if one.kind == "who_to_follow")
+    assert len(whom.suggestions) == 3
+    for one in whom.suggestions:
+        assert one.why == f"wrote {len(one.posts)} posts ranked for you"
+        assert {100 + int(number) % 20 for number in one.posts} == {one.author}
+    plain = play([*FOLLOWS, *posts, ask("for_you", T0 + HOUR, "first")]).feeds["first"]
+    assert [(item.post, item.score) for item in plain.items if item.post != 150] == [
+        (item.post, item.score) for item in first.items
+    ]
+    assert played.served["first"].posts == (150, *(item.post for item in first.items))
+
+
+def test_what_was_pinned_counts_as_served(play: Player) -> None:
+    asked = [
+        ask("blended", T0 + HOUR, "pinned", inserts=(Insert("push_to_home", 1),), limit=1),
+        ask("for_you", T0 + HOUR + SECOND, "next"),
+    ]
+    played = play([created(1, STRANGER), created(2, STRANGER), created(3, STRANGER), *asked])
+    (shown,) = played.posts("pinned")
+    assert shown != 1
+    assert played.shown("next") == {2, 3} - {shown}
+
+
 def test_posts_are_scored_as_asked_and_none_is_lost(play: Player) -> None:
     log = [
         *FOLLOWS,
@@ -177,8 +223,31 @@ def test_a_score_does_not_depend_on_what_else_is_asked_for(play: Player) -> None
             "$.limit",
             "every post asked for is answered: there is no limit to give",
         ),
+        ({"feed": "score_posts", "posts": (1,), "cursor": "x"}, "$.cursor", "scores of posts have no pages"),
         ({"feed": "score_posts", "posts": tuple(range(1, 2802))}, "$.posts", "Expected `array` of length <= 2800"),
         ({"feed": "newest"}, "$.feed", "Invalid enum value 'newest'"),
+        ({"inserts": (Insert("ad", 1),)}, "$.inserts", "inserts go with feed blended, not for_you"),
+        (
+            {"feed": "blended", "inserts": (Insert("prompt", 1), Insert("prompt", 2))},
+            "$.inserts",
+            "a feed has one prompt, not 2",
+        ),
+        ({"feed": "blended", "inserts": (Insert("ad", 1), Insert("ad", 1))}, "$.inserts", "the same ad twice"),
+        (
+            {"feed": "blended", "inserts": tuple(Insert("ad", n) for n in range(33))},
+            "$.inserts",
+            "Expected `array` of length <= 32",
+        ),
+        (
+            {"feed": "blended", "inserts": (Insert("banner", 1),)},  # type: ignore[arg-type]
+            "$.inserts[0].kind",
+            "Invalid enum value 'banner'",
+        ),
+        (
+            {"feed": "blended", "inserts": (Insert("ad", "é" * 33),)},
+            "$.inserts",
+            "id of 66 bytes; at most 64 are allowed",
+        ),
         ({"feed": "score_posts", "posts": ("é" * 33,)}, "$.posts", "id of 66 bytes; at most 64 are allowed"),
     ],
 )
@@ -192,7 +261,7 @@ def test_a_request_that_does_not_go_together_is_a_dead_letter(
 
 
 def test_every_feed_is_the_same_however_many_instances_share_the_viewers(checkpoint: Path, tmp_path: Path) -> None:
-    names: tuple[FeedName, ...] = ("for_you", "following_ranked", "following", "score_posts")
+    names: tuple[FeedName, ...] = ("for_you", "blended", "following_ranked", "following", "score_posts")
     log: list[Event] = [Follow(T0, viewer, 100 + (viewer * 7 + n) % 30) for viewer in range(1, 9) for n in range(6)]
     log += [
         created(n, 100 + n % 30, reply_to=n - 30 if n % 7 == 3 and n > 30 else None, conversation=None)
@@ -202,8 +271,10 @@ def test_every_feed_is_the_same_however_many_instances_share_the_viewers(checkpo
         for viewer in range(1, 9):
             for place, feed in enumerate(names):
                 posts = tuple(range(viewer, 60, 5)) if feed == "score_posts" else ()
+                inserts = (Insert("ad", 1), Insert("survey", 2)) if feed == "blended" else ()
                 at = T0 + HOUR + turn * 60_000 + viewer * 10 + place
-                log.append(FeedRequest(at, f"{feed}-{viewer}-{turn}", viewer, feed=feed, posts=posts))
+                request = f"{feed}-{viewer}-{turn}"
+                log.append(FeedRequest(at, request, viewer, feed=feed, posts=posts, inserts=inserts))
     what = Replay(write_log(tmp_path / "log.jsonl", log), tmp_path / "out", checkpoint, DEFAULTS)
     digests = verify(replace(what, threads=2), [1, 2, 4], Console(stderr=True))
     assert len(set(digests.values())) == 1
