@@ -58,7 +58,7 @@ def one_feed(
     models = Clusters.load(checkpoint, clusters)
     models.check(parameters)
     phoenix = models.prod
-    state = MemoryState(parameters, live_posts(parameters, phoenix), visibility)
+    state = MemoryState(parameters, live_posts(parameters, phoenix, interest_clusters=True), visibility)
     ranker = Ranker(models, threads=1, in_work_max=1)
     answers: list[Answer] = []
     letters: list[DeadLetter] = []

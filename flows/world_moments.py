@@ -89,7 +89,8 @@ def moments(
     What a feed may show is every live post that passes the filters of the pipeline and is visible. Nothing is served:
     all recommenders choose from the same posts.
     """
-    intake = Intake(MemoryState(parameters, live_posts(parameters, phoenix)), parameters, Ownership(), from_ms)
+    posts = live_posts(parameters, phoenix, interest_clusters=True)
+    intake = Intake(MemoryState(parameters, posts), parameters, Ownership(), from_ms)
     asked = 0
     for raw in polls_of(LogReader(log)):
         for poll in intake.update_posts(intake.decode(raw)):

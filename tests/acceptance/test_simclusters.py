@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.one_feed import one_feed
 from flows.replay import Replay, merge, replay
 from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from schemas.events import Engagement, Event, FeedRequest, Follow, PostCreated, UserDeleted
-from tests.acceptance.playing import MINUTE, T0, Played, Player, outputs
+from tests.acceptance.playing import MINUTE, T0, Played, Player, outputs, write_log
 
 # Small worlds have few likes of each post.
 FEW = {"simclusters.engagements_min": 2, "simclusters.refresh_s": 60}
@@ -80,3 +81,12 @@ def test_instances_agree_on_clusters(rough_log: Path, checkpoint: Path, tmp_path
             replay(part)
         merge([part.out for part in parts], tmp_path / "merged")
         assert outputs(tmp_path / "merged") == outputs(what.out)
+
+
+def test_one_feed_from_a_log_is_that_of_the_replay(played: Played, checkpoint: Path, tmp_path: Path) -> None:
+    log = write_log(tmp_path / "log.jsonl", [*CIRCLES, *POSTS, *NEWER, *LIKES, *LATER])
+    parameters = DEFAULTS.overridden({**FEW, "retrieval.enabled": False})
+    made = one_feed(log, checkpoint, parameters, 7, ASKED.at, True, None)
+    assert [(item.post, item.source) for item in made.items] == [
+        (item.post, item.source) for item in played.feeds["r"].items
+    ]
