@@ -120,7 +120,9 @@ def _explanation(place: int, item: FeedItem) -> RenderableType:
     steps = ", ".join(f"{step.name} {_SIGNS[step.operation]} {step.value:.4g}" for step in told.steps if _said(step))
     return Text(
         f"{place:>3}. rank {told.rank_before} → {place}: {', '.join(parts)} = {told.weighted:.4f}; "
-        f"{steps} = {item.score:.4f}" + (f"; so far {counts}" if counts else ""),
+        f"{steps} = {item.score:.4f}"
+        + (f"; failed on it: {', '.join(told.failed)}" if told.failed else "")
+        + (f"; so far {counts}" if counts else ""),
         style="dim",
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from operators.keys import Keys
 from operators.pipeline.candidates import CandidateTable
-from operators.pipeline.explanation import explain, why
+from operators.pipeline.explanation import explain, maxima_of, why
 from operators.pipeline.runner import Accounting, attempt, run_filters
 from operators.pipeline.scorers import ranks_of, score
 from operators.pipeline.surfaces import Surface, surface_of
@@ -47,6 +47,7 @@ def score_posts(ranked: Ranked, viewers: Viewers) -> Feed:
         chain = surface.scorers(query.parameters)
         scores = attempt(query, "scorers", partial(score, query, table, probabilities, None, chain), None)
     ranks = None if scores is None else ranks_of(scores, table)
+    maxima = maxima_of(probabilities)
     asked, drops = _asked(event), _first_drops(accounting)
     items = []
     for row, reason in enumerate(why(table, scores, np.arange(len(table)))):
@@ -55,7 +56,9 @@ def score_posts(ranked: Ranked, viewers: Viewers) -> Feed:
             continue  # nobody could look it up: it is told among the unknown
         explanation = None
         if scores is not None and probabilities is not None and ranks is not None:
-            explanation = explain(scores, probabilities, ranks, row, query.failed_on(key) if query.failed else ())
+            explanation = explain(
+                scores, probabilities, ranks, maxima, row, query.failed_on(key) if query.failed else ()
+            )
         items.append(
             FeedItem(
                 post=asked.pop(key),

@@ -11,7 +11,7 @@ from operators.blending import blended, suggestions
 from operators.cursors import issue
 from operators.keys import Keys, keys_of
 from operators.pipeline.candidates import SOURCES, CandidateTable
-from operators.pipeline.explanation import explain, why
+from operators.pipeline.explanation import explain, maxima_of, why
 from operators.pipeline.filters import visible_first
 from operators.pipeline.runner import Accounting, attempt, run_filters
 from operators.pipeline.scorers import ScoreTable, best_first, ranks_of, score
@@ -133,9 +133,11 @@ def _feed(
     ranks = ranks_of(scores, table) if explained and scores is not None else None
     reasons = why(_as_brought(query, table), scores, chosen, surface_of(query).ranked)
 
+    maxima = maxima_of(probabilities) if explained else {}
+
     def told(row: int) -> ScoreExplanation:
         failed = query.failed_on(int(table.post[row])) if query.failed else ()
-        return explain(scores, probabilities, ranks, row, failed)  # type: ignore[arg-type]
+        return explain(scores, probabilities, ranks, maxima, row, failed)  # type: ignore[arg-type]
 
     items = []
     for place, row in enumerate(chosen.tolist()):

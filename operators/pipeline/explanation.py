@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from operators.pipeline.candidates import SOURCES, CandidateTable
-from operators.pipeline.scorers import HEADS, ScoreTable
+from operators.pipeline.scorers import HEADS, ScoreTable, head_maxima
 from schemas.actions import DWELL_TIME
 from schemas.feeds import ScoreExplanation, ScoreStep
 
@@ -15,11 +15,13 @@ def explain(
     scores: ScoreTable,
     probabilities: npt.NDArray[np.float32],
     ranks: npt.NDArray[np.intp],
+    maxima: dict[str, float],
     row: int,
     failed: tuple[str, ...] = (),
 ) -> ScoreExplanation:
     """Return how the score of one candidate came about; `failed` names the components that failed on it.
 
+    `ranks` and `maxima`, the largest output of each head, are those of all the request's candidates.
     Summing the contributions in their order gives `weighted`, and taking the steps in theirs gives the score: both
     exactly, in double precision.
     """
@@ -29,9 +31,16 @@ def explain(
         weighted=float(scores.weighted[row]),
         steps=tuple(ScoreStep(step.name, step.operation, float(step.value[row])) for step in scores.steps),
         rank_before=int(ranks[row]),
-        head_maxima=dict(zip(HEADS, scores.head_maxima.tolist(), strict=True)),
+        head_maxima=maxima,
         failed=failed,
     )
+
+
+def maxima_of(probabilities: npt.NDArray[np.float32] | None) -> dict[str, float]:
+    """Return the largest output of each head over a request's candidates, by name; nothing without a model's word."""
+    if probabilities is None:
+        return {}
+    return dict(zip(HEADS, head_maxima(probabilities).tolist(), strict=True))
 
 
 def why(

@@ -14,7 +14,7 @@ from operators.pipeline.scorers.cold_start import author_cold_start
 from operators.pipeline.scorers.diversity import author_diversity, dpp
 from operators.pipeline.scorers.gate import gated
 from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
-from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, Vectors, best_first
+from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, Vectors, best_first, head_maxima
 from operators.pipeline.scorers.value import (
     HEADS,
     contributions_of,
@@ -33,6 +33,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "best_first",
+    "head_maxima",
     "ranks_of",
     "score",
     "score_alone",
@@ -113,7 +114,7 @@ SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ScoreTable:
-    """How each candidate's score came about; `contributions` is [heads, n], `head_maxima` float32[heads].
+    """How each candidate's score came about; `contributions` is [heads, n].
 
     `score` is `weighted` after the `steps`, in their order.
     """
@@ -122,7 +123,6 @@ class ScoreTable:
     weighted: Scores
     steps: tuple[Step, ...]
     score: Scores
-    head_maxima: npt.NDArray[np.float32]
 
     @property
     def value(self) -> Scores:
@@ -154,7 +154,7 @@ def score(
         values = row_by_row(query, f"scorer.{scorer.name}", work, silent, table.post, scorer.compares_rows)
         steps.append(Step(scorer.name, scorer.operation, values))
         scored = replace(scored, score=OPERATIONS[scorer.operation](scored.score, values))
-    return ScoreTable(contributions, weighted, tuple(steps), scored.score, scored.head_maxima)
+    return ScoreTable(contributions, weighted, tuple(steps), scored.score)
 
 
 def ranks_of(scores: ScoreTable, table: CandidateTable) -> npt.NDArray[np.intp]:

@@ -72,13 +72,8 @@ class Scored:
 
     @property
     def head_maxima(self) -> npt.NDArray[np.float32]:
-        """The largest output of each head over the request's candidates, float32[19], zeros where there are none.
-
-        In 2023 X attached them to every candidate after the model ("stage 2"), as features of what came next, so that
-        a rule could say how near a post is to the best of its request (2023-generation.md 1). A scorer that reads them
-        compares rows.
-        """
-        return np.asarray(self.probabilities.max(axis=0, initial=0.0))
+        """The largest output of each head over the request's candidates; a scorer that reads them compares rows."""
+        return head_maxima(self.probabilities)
 
     def take(self, rows: npt.NDArray[np.intp]) -> "Scored":
         """Return the candidates at `rows`."""
@@ -86,6 +81,15 @@ class Scored:
         return Scored(
             self.probabilities[rows], self.contributions[:, rows], self.weighted[rows], self.score[rows], vectors
         )
+
+
+def head_maxima(probabilities: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the largest output of each head over a request's candidates, float32[19], zeros where there are none.
+
+    In 2023 X attached them to every candidate after the model ("stage 2"), as features of what came next, so that a
+    rule could say how near a post is to the best of its request (2023-generation.md 1).
+    """
+    return np.asarray(probabilities.max(axis=0, initial=0.0))
 
 
 def always(_query: Query) -> bool:
