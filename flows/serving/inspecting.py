@@ -73,6 +73,13 @@ class ServedExport(msgspec.Struct, frozen=True):
     post: JsonId
 
 
+class SessionExport(msgspec.Struct, frozen=True):
+    """A session whose next page may be asked for: the time of its latest page, and what it has shown."""
+
+    at_ms: int
+    shown: tuple[JsonId, ...]
+
+
 class FeedExport(msgspec.Struct, frozen=True):
     """One of the last feeds: the time of its request, the last 32 bits of its key, and its number of posts."""
 
@@ -102,6 +109,7 @@ class ViewerExport(msgspec.Struct, frozen=True):
     last_feeds: tuple[FeedExport, ...] = ()
     country: str = ""
     settings: tuple[str, ...] = ()
+    sessions: tuple[SessionExport, ...] = ()
 
 
 class UserExport(msgspec.Struct, frozen=True):
@@ -241,6 +249,7 @@ def exported(key: int, partition: int, raw: bytes) -> ViewerExport:
         ),
         country=relations.country,
         settings=relations.settings,
+        sessions=tuple(SessionExport(one.at_ms, _spelled(one.keys)) for one in facts.sessions),
     )
 
 

@@ -200,6 +200,8 @@ def _show_user(user: str, found: "UserExport") -> None:
         for at_ms in dict.fromkeys(served.at_ms for served in one.served):
             shown = ", ".join(str(served.post) for served in one.served if served.at_ms == at_ms)
             facts[f"served {spelled_time(at_ms)}"] = shown
+        for session in one.sessions:
+            facts[f"pages until {spelled_time(session.at_ms)}"] = ", ".join(map(str, session.shown))
         console.print(rows_table("", [{"what": name, "value": escape(value)} for name, value in facts.items()]))
     if found.posts:
         say(f"{len(found.posts)} post events:")

@@ -130,6 +130,9 @@ def _wrong_facts(facts: Facts) -> Iterator[str]:
         keys = getattr(facts.relations, name)
         if (keys[1:] <= keys[:-1]).any():
             yield f"has {name} out of order"
+    for session in facts.sessions:
+        if (session.keys[1:] <= session.keys[:-1]).any():
+            yield f"has a session, last asked for at {session.at_ms}, with posts out of order"
     if len(facts.served) != len(facts.served_ms):
         yield f"has {len(facts.served)} served posts and {len(facts.served_ms)} times"
 

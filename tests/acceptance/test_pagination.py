@@ -21,6 +21,7 @@ from schemas.codec import encode
 from schemas.events import (
     AuthorLabelled,
     Event,
+    FeedName,
     FeedRequest,
     Follow,
     PostCreated,
@@ -65,14 +66,17 @@ class Job:
         (feed,) = self.take(FeedRequest(at=at, request=request, viewer=VIEWER, **fields))  # type: ignore[arg-type]
         return feed
 
-    def pages(self, sizes: Sequence[int], at: int = NOW, every_ms: int = SECOND) -> list[Feed]:
+    def pages(
+        self, sizes: Sequence[int], at: int = NOW, every_ms: int = SECOND, name: FeedName = "for_you"
+    ) -> list[Feed]:
         """Return all pages of a new session, as a client asks for them; sizes go round."""
-        feeds = [self.ask(at, "page 1", limit=sizes[0])]
+        feeds = [self.ask(at, "page 1", limit=sizes[0], feed=name)]
         while feeds[-1].cursor is not None:
             page = len(feeds)
             assert page < 300, "it comes to an end"
             at += every_ms
-            feeds.append(self.ask(at, f"page {page + 1}", limit=sizes[page % len(sizes)], cursor=feeds[-1].cursor))
+            size, cursor = sizes[page % len(sizes)], feeds[-1].cursor
+            feeds.append(self.ask(at, f"page {page + 1}", limit=size, cursor=cursor, feed=name))
         return feeds
 
     def close(self) -> None:
@@ -186,6 +190,18 @@ def test_the_best_of_a_conversation_is_shown_and_the_others_are_not_lost(job: Ca
     found = posts_of([first, *others])
     assert len(found) == len(set(found))
     assert set(range(2, 6)) <= set(found), "the other answers come up on later pages"
+
+
+@pytest.mark.parametrize("name", ["following", "following_ranked"])
+def test_other_feeds_have_pages_too(job: Callable[..., Job], name: FeedName) -> None:
+    paged = job()
+    paged.take(*some_posts(60))
+    feeds = paged.pages([7], name=name)
+    found = posts_of(feeds)
+    assert len(found) == len(set(found))
+    assert set(found) == {n for n in range(1, 61) if n % 6 < 3}, "all of the three that the viewer follows"
+    if name == "following":
+        assert found == sorted(found, reverse=True), "newest first, over all pages"
 
 
 def test_two_sessions_of_a_viewer_do_not_know_of_each_other(job: Callable[..., Job]) -> None:

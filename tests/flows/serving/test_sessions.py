@@ -6,10 +6,17 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from flows.serving.inspecting import export
+from flows.serving.durable import FORMAT_VERSION, viewers_folder
+from flows.serving.inspecting import SessionExport, export
+from flows.serving.positions import Positions
+from flows.serving.verifying import verify
+from infra.stores import PartitionStore
 from models.phoenix import Phoenix
 from operators.cursors import Cursor, issue, session_of
+from operators.viewers.facts import Facts, encode_viewer
 from operators.viewers.query import Request
+from operators.viewers.sequences import ActionSequences
+from operators.viewers.sessions import Session
 from schemas import events
 from schemas.feeds import Feed, FeedItem
 from schemas.ids import key_of
@@ -44,6 +51,9 @@ def test_a_session_comes_back_as_of_the_last_commit(tmp_path: Path, phoenix: Pho
     process.state.viewers.remember_page(request, np.array([9], np.uint64))
     assert shown(process) == [1, 3, 9]
     process.close()
+    (record,) = export(tmp_path, "ada").records
+    assert record.sessions == (SessionExport(T0, (1, 3)),)
+    assert list(verify(tmp_path)) == []
     again = Process(tmp_path, phoenix)
     assert shown(again) == [1, 3], "the rest is read again"
     again.take(events.Follow(T0, "ada", 7), events.UserDeleted(T0, 7))
@@ -72,3 +82,21 @@ def test_a_feed_that_was_sent_before_a_kill_counts_as_shown(tmp_path: Path, phoe
     assert process.take(events.FeedRequest(T0 + 1, "third", "ada", cursor=CURSOR)) == []
     assert shown(process) == [4, 5, 8]
     process.close()
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"), [(b"\1" * 7, "can't be read"), (b"\2" * 8 + b"\1" * 8, "with posts out of order")]
+)
+def test_a_broken_session_is_named(tmp_path: Path, phoenix: Phoenix, keys: bytes, said: str) -> None:
+    process = Process(tmp_path, phoenix)
+    process.take(events.Follow(T0, "ada", 7))
+    process.commit()
+    process.close()
+    (groups,) = ActionSequences(8, 300).groups(np.array([0]))
+    raw = encode_viewer(groups, Facts(sessions=(Session(1, T0, keys),)))
+    store = PartitionStore.open(viewers_folder(tmp_path, 0), FORMAT_VERSION)
+    store.commit([(77, raw)], [], Positions({}).encoded())
+    store.close()
+    (wrong,) = verify(tmp_path)
+    assert wrong.startswith("viewers of partition 0: the record of 77")
+    assert said in wrong
