@@ -8,7 +8,8 @@ from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from operators.state import MemoryState, live_posts
 from schemas.codec import encode
-from schemas.events import Engagement, Event, FeedRequest, Follow, PostCreated
+from schemas.events import Engagement, Event, FeedRequest, Follow, Insert, PostCreated
+from schemas.feeds import Feed, FeedItem, Module, Suggestion
 from schemas.polls import RawPoll
 
 NOW_MS = 1_770_000_000_000
@@ -81,3 +82,22 @@ def test_requests_before_the_first_to_answer_are_passed_over() -> None:
     made = [FeedRequest(at=NOW_MS + gap, request=gap + 2, viewer=1) for gap in (-1, 0, 1)]
     raw = RawPoll([encode(one) for one in made], [""] * 3, [0] * 3, [1, 2, 3], 0.0, 2**53)
     assert [query.at_ms for query in job.update_viewers(job.decode(raw))] == [NOW_MS, NOW_MS + 1]
+
+
+def test_a_request_answered_before_a_restart_leaves_behind_what_its_feed_showed() -> None:
+    items = tuple(FeedItem(post, 9, 1.0, "thunder", True, "") for post in (4, 5))
+    modules = (Module(0, "push_to_home", 3), Module(2, "who_to_follow", suggestions=(Suggestion(9, "", (4,)),)))
+    feed = Feed(NOW_MS, "first", 1, "model", items, (), feed="blended", modules=modules)
+    job = Intake(
+        MemoryState(DEFAULTS, live_posts(DEFAULTS)),
+        DEFAULTS,
+        Ownership(),
+        answered=lambda request: feed if request.event.request == "first" else None,
+    )
+    take(job, FeedRequest(NOW_MS, "first", 1, feed="blended", inserts=(Insert("push_to_home", 3),)))
+    raw = RawPoll([encode(FeedRequest(NOW_MS + 1, "next", 1, feed="blended"))], [""], [0], [1], 0.0, 2**53)
+    (poll,) = job.update_posts(job.decode(raw))
+    (query,) = job.update_viewers(poll)
+    assert query.request.event.request == "next"
+    assert job.state.viewers.modules_ms(query.request) == (NOW_MS, 0)
+    assert job.state.viewers.served(query.request).tolist() == [3, 4, 5]
