@@ -36,6 +36,8 @@ def verdicts(
         np.concatenate([recommended, np.tile(recommended, len(kinds))[which]]),
     )
     judged = query.visibility.judge(table.label_sets, shown, query.relations.followed, query.request.viewer)
+    if not judged.any():  # most often
+        return judged[:count], judged[:count]
     of_referred = np.zeros((len(kinds), count), np.int16)
     of_referred.reshape(-1)[which] = np.where(deleted, 0, judged[count:])
     dropped = np.maximum(of_referred, 0)
