@@ -285,7 +285,8 @@ def gather(
             rows.append(found)
             codes.append(np.full(len(found), source.code, np.uint8))
     everything, source_codes = np.concatenate(rows), np.concatenate(codes)
-    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source_codes, circle), None)
+    read = circle if phoenix.config.co_likers else None  # columns that nobody reads cost a sixth of hydration
+    hydrated = attempt(query, "hydrate", partial(hydrate, query, posts, everything, source_codes, read), None)
     return nothing() if hydrated is None else hydrated
 
 
