@@ -178,7 +178,7 @@ def parts(one: ForYou, request: Request, times: Times) -> int:
                 rows.append(source.brings(asked))
             codes.append(np.full(len(rows[-1]), source.code, np.uint8))
     with times.part("hydrate"):
-        table = hydrate(query, posts, np.concatenate(rows), np.concatenate(codes), circle)
+        table = hydrate(query, posts, np.concatenate(rows), np.concatenate(codes), circle if still.config.co_likers else None)
     for rule in PRE_SCORING:
         if rule.enable(query):
             with times.part(f"filter {rule.name}"):
