@@ -177,8 +177,9 @@ def parts(one: ForYou, request: Request, times: Times) -> int:
             with times.part(f"source {source.name}"):
                 rows.append(source.brings(asked))
             codes.append(np.full(len(rows[-1]), source.code, np.uint8))
+    read = circle if still.config.co_likers else None
     with times.part("hydrate"):
-        table = hydrate(query, posts, np.concatenate(rows), np.concatenate(codes), circle if still.config.co_likers else None)
+        table = hydrate(query, posts, np.concatenate(rows), np.concatenate(codes), read)
     for rule in PRE_SCORING:
         if rule.enable(query):
             with times.part(f"filter {rule.name}"):
