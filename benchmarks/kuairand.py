@@ -58,7 +58,7 @@ RANKER: Final = PhoenixConfig(
 IDS_ONLY: Final = msgspec.structs.replace(
     RANKER, counts=False, viewer_in_candidates=False, post_ids=True, user_buckets=2**14, post_buckets=2**13
 )
-# A decay of .1 in place of .001, on the validation rows: click .7321 -> .7325, profile .7335 -> .7366, vqv .7339 -> .7347.
+# A decay of .1 in place of .001, on the validation rows: click .7321 -> .7325, profile .7335 -> .7366.
 TRAINING: Final = ImpressionTraining(epochs=3, weight_decay=0.1)
 FREQUENT_MIN: Final = 1000  # positives among the rows judged
 CONSTANT: Final = "constant rate"
