@@ -40,7 +40,7 @@ TABLES: Final = 10.0  # times that, for hashed tables
 LAST: Final = 0.02  # of the rate, at the end
 STEP: Final = 32  # requests
 SLATE: Final = 20  # posts of a request: what the world's people are shown
-RANKER_EPOCHS: Final = 4
+RANKER_EPOCHS: Final = 3
 TOWER_EPOCHS: Final = 1
 
 Loss = Callable[[Any, Any], Array]

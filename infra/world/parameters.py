@@ -64,6 +64,6 @@ PRESETS: Final[dict[str, WorldParameters]] = {
     "demo": _DEMO,
     "small": WorldParameters(people=40, days=1.0, follows_per_person=8.0),
     "large": WorldParameters(people=5_000, days=7.0, follows_per_person=60.0),
-    # Four weeks of the demo's people, for its model to learn from: nothing of the demo itself is in them.
-    "before-demo": _DEMO.before(days=28.0),
+    # Twelve weeks of the demo's people, for its model to learn from: nothing of the demo itself is in them.
+    "before-demo": _DEMO.before(days=84.0),
 }
