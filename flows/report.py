@@ -1,10 +1,11 @@
 """What people look at: a feed with its reasons, and tables of what happened."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -13,9 +14,10 @@ from rich.text import Text
 from flows.replay import Summary
 from infra.logs.reader import LogReader
 from operators.pipeline.filters import PRE_SCORING
+from operators.pipeline.scorers.steps import OPERATIONS
 from schemas.codec import Refused, decode
 from schemas.events import PostCreated
-from schemas.feeds import Feed, FeedItem, Module, ScoreStep
+from schemas.feeds import Feed, FeedItem, Module, ScoreExplanation, ScoreStep
 from schemas.ids import Id
 
 _CREATED: Final = b'"post_created"'
@@ -75,7 +77,7 @@ def feed_picture(feed: Feed, posts: dict[Id, PostCreated], explain: bool = False
     when = datetime.fromtimestamp(feed.at / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
     return Panel(
         Group(*parts),
-        title=f"feed {feed.feed} of {feed.viewer} at {when} UTC",
+        title=f"{feed.feed} of {feed.viewer} at {when} UTC",
         subtitle=f"model {feed.model}" if feed.model else "",
     )
 
@@ -117,7 +119,7 @@ def _explanation(place: int, item: FeedItem) -> RenderableType:
         for name, value in sorted(told.contributions.items(), key=lambda pair: -abs(pair[1]))
         if abs(value) > largest * SHOWN_SHARE
     ]
-    steps = ", ".join(f"{step.name} {_SIGNS[step.operation]} {step.value:.4g}" for step in told.steps if _said(step))
+    steps = ", ".join(f"{step.name} {_SIGNS[step.operation]} {step.value:.4g}" for step in _that_changed(told))
     return Text(
         f"{place:>3}. rank {told.rank_before} → {place}: {', '.join(parts)} = {told.weighted:.4f}; "
         f"{steps} = {item.score:.4f}"
@@ -127,8 +129,14 @@ def _explanation(place: int, item: FeedItem) -> RenderableType:
     )
 
 
-def _said(step: ScoreStep) -> bool:
-    return step.operation != "times" or step.value != 1.0
+def _that_changed(told: ScoreExplanation) -> Iterator[ScoreStep]:
+    """Yield the steps that changed the score."""
+    score = told.weighted
+    for step in told.steps:
+        after = float(OPERATIONS[step.operation](np.array(score), np.array(step.value)))
+        if after != score:
+            yield step
+        score = after
 
 
 def _dropped(feed: Feed) -> RenderableType:

@@ -177,13 +177,13 @@ def glancing(phoenix: Phoenix, scene: Scene) -> float:
 
 BEHAVIOURS: Final = (
     Behaviour("attraction", "likes of a topic raise posts like them", attraction_topic, 0.6),
-    Behaviour("attraction", "likes of an author raise the author's posts", attraction_author, 0.08),
-    Behaviour("attraction", "long looks at a topic raise posts like them", glancing, 0.3),
+    Behaviour("attraction", "likes of an author raise the author's posts", attraction_author, 0.03),
+    Behaviour("attraction", "long looks at a topic raise posts like them", glancing, 0.2),
     Behaviour("repulsion", '"not interested" in a topic lowers posts like them', repulsion_topic, 0.4, -1),
-    Behaviour("repulsion", "report, mute and block lower the author's posts", repulsion_author, 0.2, -1),
+    Behaviour("repulsion", "report, mute and block lower the author's posts", repulsion_author, 0.12, -1),
     Behaviour("session interest", "mornings' topic is likelier in the morning", session_interest, 0.15),
-    Behaviour("momentum", "a streak of likes raises everything", momentum_rises, 0.0),
-    Behaviour("momentum", "scrolling past lowers everything", momentum_falls, 0.0, -1),
+    Behaviour("momentum", "a streak of likes raises everything", momentum_rises, 0.03),
+    Behaviour("momentum", "scrolling past lowers everything", momentum_falls, 0.02, -1),
     Behaviour("context switch", "five likes move the feed to another topic", context_switch, 0.3),
     Behaviour("intent", "profile click and follow raise the author", intent, 0.25),
 )

@@ -198,7 +198,7 @@ def test_simulate_replay_evaluate_train_and_replay_again(
     assert all(
         title in told.stdout for title in ("what happened", "candidates by stage", "latency by stage", "dead letters")
     )
-    assert "feed for_you of " in told.stdout
+    assert "for_you of " in told.stdout
     summary = run_json("replay", small, "-o", out, "-c", checkpoint)
     assert summary["feeds"] == len((out / "feeds.jsonl").read_bytes().splitlines()) > 64
 
@@ -235,7 +235,7 @@ def test_feed_shows_one_feed_with_reasons(small: Path, checkpoint: Path, world: 
     assert "negative_offset =" in told.stdout
     plain = run("feed", small, "nobody-knows-me", "-c", checkpoint)
     assert plain.exit_code == 0
-    assert "feed for_you of nobody-knows-me" in plain.stdout
+    assert "for_you of nobody-knows-me" in plain.stdout
     assert "author_diversity" not in plain.stdout
 
 

@@ -22,13 +22,6 @@ def test_actions_move_what_is_like_them(demo: Phoenix, behaviour: Behaviour) -> 
     assert low > 0, (low, high)
 
 
-@pytest.mark.xfail(reason="the demo's model has not learned momentum (docs/results/behaviours.md)", strict=True)
-@pytest.mark.parametrize("behaviour", [one for one in BEHAVIOURS if not one.least], ids=lambda one: one.effect.__name__)
-def test_a_streak_moves_everything(demo: Phoenix, behaviour: Behaviour) -> None:
-    _, low, _ = interval(behaviour.sign * effects(demo, behaviour, PAIRS, SEED))
-    assert low > 0
-
-
 def test_an_untrained_model_shows_nothing_of_it(demo: Phoenix) -> None:
     """The effects are learned: paired histories alone don't make them."""
     fresh = Phoenix.untrained(demo.config)
