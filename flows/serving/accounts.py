@@ -7,13 +7,14 @@ says the same in whatever order it comes, and after every start.
 
 from typing import Final
 
-import msgspec
 from confluent_kafka import OFFSET_BEGINNING
 
 from infra.kafka.inbox import BULK_PER_POLL, CONTEXT, Connection, Lane
 from infra.operations import get_log
+from infra.polls import latest_accepted_ms
 from operators.deleted_users import DeletedUsers
 from operators.posts.author_followers import AuthorFollowers
+from schemas.codec import Refused, decode
 from schemas.events import Profile
 from schemas.ids import key_of
 from schemas.message_keys import message_key
@@ -23,7 +24,6 @@ log = get_log("accounts")
 GRAPH: Final = CONTEXT[1]
 # What the keys of profiles end with; all other messages are passed over unread.
 PROFILE_MARK: Final = b'"profile"]'
-_decoder: Final = msgspec.json.Decoder(Profile)
 
 
 class Accounts:
@@ -44,11 +44,12 @@ class Accounts:
             if not key.endswith(PROFILE_MARK):
                 continue
             try:
-                event = _decoder.decode(message.value() or b"")
-                if message_key(event) == key and key_of(event.viewer) not in self._deleted:
-                    told.append(event)
-            except (msgspec.MsgspecError, ValueError) as error:
+                event = decode(message.value() or b"", latest_accepted_ms())
+            except Refused as error:
                 log.debug("no_profile", partition=message.partition(), offset=message.offset(), reason=str(error))
+                continue
+            if isinstance(event, Profile) and message_key(event) == key and key_of(event.viewer) not in self._deleted:
+                told.append(event)
         self._followers.take(told)
 
     def close(self) -> None:

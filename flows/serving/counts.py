@@ -31,7 +31,7 @@ class Counts:
         for message in self._lane.poll(BULK_PER_POLL):
             try:
                 told.append(_decoder.decode(message.value() or b""))
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 log.warning("not_counts", partition=message.partition(), offset=message.offset(), reason=str(error))
         if told:
             self._posts.counts.put(told)

@@ -48,7 +48,8 @@ def verdict_on(message: Message) -> Verdict:
         return "unsure"  # the id of a post that is there, with other words
     if message_key(event) != message.key:
         return "refused"
-    return "unsure" if isinstance(event, FeedRequest) and event.parameters else "taken"
+    more = isinstance(event, FeedRequest) and (event.parameters or event.cursor or event.posts or event.inserts)
+    return "unsure" if more else "taken"
 
 
 class Hostile:
