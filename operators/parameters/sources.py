@@ -35,6 +35,14 @@ class CoLikers(Struct, frozen=True, forbid_unknown_fields=True):
     posts_max: Annotated[int, meta("posts returned", "not X's", ge=0, le=10_000)] = 400
 
 
+class Topics(Struct, frozen=True, forbid_unknown_fields=True):
+    """The source of requests for topics."""
+
+    enabled: Annotated[bool, meta("bring posts on the topics a request asks for", "1.5 sources")] = True
+    posts_max: Annotated[int, meta("posts returned", "as retrieval.posts_max", ge=0, le=10_000)] = 1000
+    scan_max: Annotated[int, meta("newest originals among which they are sought", "not X's", ge=0)] = 20_000
+
+
 class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
     """Popular and fresh posts for whom the other sources have little."""
 

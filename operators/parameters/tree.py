@@ -18,7 +18,7 @@ from operators.parameters.models import Hybrid, Models
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Pagination, Selection, Serving, SlateDiversity
 from operators.parameters.simclusters import SimClusters
-from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder
+from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder, Topics
 from operators.parameters.state import History, Posts
 from operators.parameters.surfaces import Blending, Following
 from schemas.actions import ACTIONS
@@ -40,6 +40,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     retrieval: Retrieval = Retrieval()
     simclusters: SimClusters = SimClusters()
     co_likers: CoLikers = CoLikers()
+    topics: Topics = Topics()
     fallback: Fallback = Fallback()
     cached_slate: CachedSlate = CachedSlate()
     filters: Filters = Filters()

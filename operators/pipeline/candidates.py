@@ -20,8 +20,9 @@ SOURCES: Final[tuple[str, ...]] = (
     "fresh",
     "requested",
     "cached_slate",
+    "topics",
 )
-THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH, REQUESTED, CACHED_SLATE = range(len(SOURCES))
+THUNDER, RETRIEVAL, SIMCLUSTERS, CO_LIKERS, POPULAR, FRESH, REQUESTED, CACHED_SLATE, TOPICS = range(len(SOURCES))
 
 
 @dataclass(frozen=True, slots=True)

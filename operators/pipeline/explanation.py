@@ -78,5 +78,6 @@ _OUT_OF_NETWORK: Final = {
     "popular": "popular",
     "fresh": "new",
     "requested": "asked for",
+    "topics": "on a topic asked for",
 }
 _IN_WORDS: Final = ["a long look" if head == DWELL_TIME else name.replace("_", " ") for head, name in enumerate(HEADS)]

@@ -131,16 +131,11 @@ def author_list(query: Query, table: CandidateTable) -> Mask:
 def topic_ids(query: Query, table: CandidateTable) -> Mask:
     """Drop what is on none of the topics asked for, on one that is excluded, or where topics are excluded on none."""
     event = query.request.event
-    is_topic = np.arange(TERMS) < table.rank_topics[:, None]
     wanted: Mask = np.ones(len(table), np.bool_)
-
-    def on_one_of(topics: tuple[str, ...]) -> Mask:
-        return np.asarray((np.isin(table.rank_terms, _topic_terms(topics)) & is_topic).any(axis=1))
-
     if event.topics:
-        wanted &= on_one_of(event.topics)
+        wanted &= on_one_of(event.topics, table.rank_terms, table.rank_topics)
     if event.excluded_topics:
-        excluded = on_one_of(event.excluded_topics)
+        excluded = on_one_of(event.excluded_topics, table.rank_terms, table.rank_topics)
         wanted &= ~excluded & (table.rank_topics > 0)
     return wanted
 
@@ -179,6 +174,12 @@ def _drawn(query: Query, table: CandidateTable) -> npt.NDArray[np.int64]:
 @lru_cache(maxsize=64)
 def _listed(authors: tuple[str, ...]) -> Keys:
     return np.sort(keys_of([int(one) if one.isdecimal() else one for one in authors]))
+
+
+def on_one_of(topics: tuple[str, ...], terms: npt.NDArray[np.uint16], counts: npt.NDArray[np.uint8]) -> Mask:
+    """Return which posts are on one of the topics: `counts` says how many of a post's `terms` [n, TERMS] are topics."""
+    is_topic = np.arange(TERMS) < counts[:, None]
+    return np.asarray((np.isin(terms, _topic_terms(topics)) & is_topic).any(axis=1))
 
 
 @lru_cache(maxsize=1024)

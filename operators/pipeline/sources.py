@@ -19,8 +19,10 @@ from operators.pipeline.candidates import (
     SIMCLUSTERS,
     SOURCES,
     THUNDER,
+    TOPICS,
     CandidateTable,
 )
+from operators.pipeline.filters import on_one_of
 from operators.pipeline.hydration import hydrate
 from operators.pipeline.runner import Accounting, attempt
 from operators.posts.co_likers import Circle
@@ -103,6 +105,15 @@ def co_likers(asked: Asked) -> Rows:
     return rows[asked.posts.table.visible(rows, asked.query.at_ms)]
 
 
+def topics(asked: Asked) -> Rows:
+    """Bring the newest originals on the topics asked for, of the newest `scan_max`; others may be too few of them."""
+    limits = asked.query.parameters.topics
+    rows = _newest_originals(asked, limits.scan_max)
+    found = asked.posts.table.gather(rows)
+    chosen: Rows = rows[on_one_of(asked.query.request.event.topics, found.terms, found.topics)]
+    return chosen[: limits.posts_max]
+
+
 def popular(asked: Asked) -> Rows:
     """Bring the originals that were acted on most, of the newest `scan_max`."""
     fallback = asked.query.parameters.fallback
@@ -159,6 +170,10 @@ def _for_strangers(query: Query, _found: int) -> bool:
 
 def _where_cached(query: Query, _found: int) -> bool:
     return query.slate is not None
+
+
+def _where_topics(query: Query, found: int) -> bool:
+    return _for_strangers(query, found) and bool(query.request.event.topics)
 
 
 def _where_few(query: Query, found: int) -> bool:
@@ -234,6 +249,9 @@ IN_ORDER: Final[tuple[Source, ...]] = (
         ),
     ),
     Source(phoenix_retrieval, RETRIEVAL, "1.5, 3.2", "retrieval.enabled", ("retrieval.posts_max",)),
+    Source(
+        topics, TOPICS, "1.5 sources", "topics.enabled", ("topics.posts_max", "topics.scan_max"), wanted=_where_topics
+    ),
     Source(co_likers, CO_LIKERS, "not X's", "co_likers.enabled", ("co_likers.posts_max",)),
     Source(
         popular,

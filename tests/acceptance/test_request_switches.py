@@ -30,6 +30,21 @@ def test_in_network_only_asks_thunder_alone(play: Player) -> None:
     assert "source.phoenix_retrieval" not in {stage.stage for stage in played.feeds["r"].stages}
 
 
+def test_topics_asked_for_are_sought_where_other_sources_have_few(play: Player) -> None:
+    log = [PostCreated(T0 + n, n + 1, 100 + n, topics=("tea" if n % 3 == 0 else "cats",)) for n in range(60)]
+    few = {"retrieval.posts_max": 1, "fallback.enabled": False}
+    asked = [
+        ask(T0 + SECOND, "tea", topics=("tea",), parameters=few),
+        ask(T0 + HOUR, "without", topics=("tea",), parameters=few | {"topics.enabled": False}),
+        ask(T0 + 2 * HOUR, "none", parameters=few),
+        ask(T0 + 3 * HOUR, "but", topics=("tea",), excluded_topics=("tea",), parameters=few),
+    ]
+    played = play([*log, *asked])
+    assert played.shown("tea") == {n + 1 for n in range(0, 60, 3)}
+    assert {item.source for item in played.feeds["tea"].items} <= {"topics", "phoenix_retrieval"}
+    assert [len(played.shown(one)) <= 1 for one in ("without", "none", "but")] == [True, True, True]
+
+
 def test_videos_are_excluded_where_asked_reposted_ones_too(play: Player) -> None:
     log = [
         Follow(T0, VIEWER, AUTHOR),
