@@ -9,14 +9,13 @@ All of it is whole numbers. Of two centroids equally near, float32 may pick one 
 a batch of 1,500, and a feed must not depend on that.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from models.faiss_threads import one_thread
 from models.hashing import term_rows
 from models.inputs import F32, TERMS, U16
 
@@ -103,18 +102,7 @@ def learn_codebook(term_vectors: F32, terms: U16, levels: int, codes: int) -> Co
     quantiser.max_beam_size = 1  # numbers are given greedily, level by level
     quantiser.cp.seed = TRAINING_SEED
     quantiser.cp.min_points_per_centroid = 1
-    with _one_thread():
+    with one_thread():
         quantiser.train(np.ascontiguousarray(content))
     centroids = faiss.vector_to_array(quantiser.codebooks).reshape(levels, codes, -1)
     return Codebook(vectors.astype(np.float32), np.rint(centroids).astype(np.float32))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Add up in one order: several threads would add in another each time."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)

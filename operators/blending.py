@@ -66,7 +66,7 @@ def blended(feed: Feed, query: Query, whom: tuple[Suggestion, ...], last_ms: tup
 
 
 def _wanted(query: Query, kind: ModuleKind, some: list[Module], last_ms: tuple[int, ...]) -> list[Module]:
-    """Return the modules of a kind that are not switched off, and not to be spared the viewer for now."""
+    """Return the modules of a kind that are not switched off, and were not shown to the viewer too recently."""
     blending = query.parameters.blending
     if not query.parameters.says(f"blending.{kind}"):
         return []

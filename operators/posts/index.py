@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from operators.posts.index_quantiser import Quantiser, one_thread, row_by_row
+from models.faiss_threads import one_thread
+from operators.posts.index_quantiser import Quantiser, row_by_row
 from operators.posts.index_segment import (
     FIXED_POINT,
     FloatMatrix,

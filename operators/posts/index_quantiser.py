@@ -14,6 +14,7 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
+from models.faiss_threads import one_thread
 from operators.posts.index_segment import FloatMatrix, FloatVector, IntVector
 
 # FAISS fast-scan compares 32 posts at a time in registers; it wants 4 bits a sub-quantiser.
@@ -132,17 +133,6 @@ def balanced_rotation(vectors: FloatMatrix) -> faiss.LinearTransform:
     faiss.copy_array_to_vector(np.ascontiguousarray(axes[order]).ravel(), rotation.A)
     rotation.is_trained = True
     return rotation
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep FAISS to this thread: sums shared among threads may be added in another order."""
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
 
 
 @contextmanager
