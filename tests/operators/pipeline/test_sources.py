@@ -91,6 +91,7 @@ def test_every_source_has_a_rule_an_origin_and_a_switch() -> None:
         "thunder",
         "simclusters",
         "phoenix_retrieval",
+        "topics",
         "co_likers",
         "popular",
         "fresh",

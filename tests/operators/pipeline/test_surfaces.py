@@ -129,7 +129,8 @@ def test_every_feed_that_can_be_asked_for_is_there() -> None:
 
 def test_each_feed_is_a_list_of_components() -> None:
     names = {feed: [one.name for one in components(DEFAULTS, feed=feed)] for feed in SURFACES}
-    only_for_you = {"phoenix_retrieval", "simclusters", "co_likers", "popular", "fresh", "cached_slate", "keep_slate"}
+    only_for_you = {"phoenix_retrieval", "simclusters", "topics", "co_likers", "popular", "fresh"}
+    only_for_you |= {"cached_slate", "keep_slate"}
     assert names["following_ranked"] == [name for name in names["for_you"] if name not in only_for_you]
     assert "phoenix" not in names["following"]
     assert names["following"][0] == "thunder"
