@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from schemas.events import TOPIC_OF, TOPICS
 from schemas.feeds import DeadLetter, Feed, PostCounts, ShadowScores
+from schemas.learning import LateEngagement, ServedFeatures, TrainingExample
 
 FOLDER: Final = Path(__file__).parent / "json"
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -23,6 +24,9 @@ def types_by_topic() -> dict[str, list[type[Struct]]]:
         "feeds": [Feed],
         "post-counts": [PostCounts],
         "shadow-scores": [ShadowScores],
+        "served-features": [ServedFeatures],
+        "training-examples": [TrainingExample],
+        "late-engagements": [LateEngagement],
         "dead-letters": [DeadLetter],
     }
 

@@ -5,9 +5,12 @@ from collections.abc import Iterator, Mapping
 
 from confluent_kafka import Message
 
-from infra.kafka.inbox import SILENCE_S, Connection, Lane, Place
+from infra.kafka import KafkaRefused
+from infra.kafka.inbox import Connection, Lane, Place
 
 MESSAGES_AT_ONCE = 1000
+# A broker that recovers after a kill may be silent for seconds; what was not read counts as never sent.
+SILENCE_S = 20.0
 
 
 def read_back(
@@ -15,7 +18,7 @@ def read_back(
 ) -> Iterator[tuple[Place, Message]]:
     """Yield the messages from each start on, or from the first that is left; `ends` is told where partitions end now.
 
-    Raises KafkaRefused where a partition can't be read.
+    Raises KafkaRefused where a partition can't be read to its end: what is not known to have been sent is sent again.
     """
     if not starts:
         return
@@ -26,7 +29,12 @@ def read_back(
             low, ends[place] = lane.bounds(place)
             if max(low, start) < ends[place]:
                 left[place] = ends[place]
-        while left and time.monotonic() - lane.heard_at_s < SILENCE_S:
+        while left:
+            if time.monotonic() - lane.heard_at_s > SILENCE_S:
+                (topic, partition), end = next(iter(left.items()))
+                raise KafkaRefused(
+                    f"{topic}[{partition}] can't be read up to {end}: the broker says nothing for {SILENCE_S:g} s."
+                )
             messages = lane.poll(MESSAGES_AT_ONCE)
             if not messages:
                 time.sleep(0.001)

@@ -81,6 +81,13 @@ TABLE: Final[tuple[Topic, ...]] = (
           retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
     Topic("served", "served/1", "viewer", "what each feed showed, for training", True, retention_s=7 * DAY_S,
           retention_min_s=DAY_S),
+    # What the model saw of served posts: some 10 kB a feed, joined with engagements within the hour.
+    Topic("served-features", "served-features/1", "viewer", "what the model saw of served posts, for training", True,
+          retention_s=3 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
+    Topic("training-examples", "training-example/1", "viewer", "served posts with what came of them", True,
+          retention_s=7 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
+    Topic("late-engagements", "late-engagement/1", "viewer", "engagements that no open example took", True,
+          retention_s=7 * DAY_S),
     # For looking at: nothing reads it, and what a job had no time for is not in it.
     Topic("shadow-scores", "shadow-scores/1", "viewer", "what several models say of the same candidates", True,
           retention_s=3 * DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),

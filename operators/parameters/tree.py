@@ -14,6 +14,7 @@ from msgspec import Struct
 from operators.parameters.cached_slate import CachedSlate
 from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
+from operators.parameters.learning import Learning
 from operators.parameters.models import Hybrid, Models
 from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
 from operators.parameters.selection import Pagination, Selection, Serving, SlateDiversity
@@ -58,6 +59,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     pagination: Pagination = Pagination()
     blending: Blending = Blending()
     serving: Serving = Serving()
+    learning: Learning = Learning()
 
     def says(self, switch: str) -> bool:
         """Return a parameter that switches something, by its dotted name; what has no switch is on."""

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 from confluent_kafka import Message, Producer
 
+from infra.kafka import KafkaRefused
 from infra.kafka.admin import create_topics
 from infra.kafka.headers import Origin, parse_origin
 from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Connection, Lane, Place
@@ -108,8 +109,12 @@ class Cluster:
         places = [(topic, partition) for partition in range(self.partitions)]
         ends: dict[Place, int] = {}
         starts = {place: self._ends.get(place, 0) for place in places}
-        new = [_received(place[1], message) for place, message in read_back(self.connection, starts, ends)]
-        self._ends |= ends
+        try:
+            new = [_received(place[1], message) for place, message in read_back(self.connection, starts, ends)]
+        except KafkaRefused:
+            new = []  # a broker that is busy coming back: what is there is read the next time
+        else:
+            self._ends |= ends
         if topic == "feeds":
             for one in new:
                 self._feeds.setdefault(str(one.feed.request), one)
