@@ -10,6 +10,7 @@ sees is what the log says before it (docs/decisions/0001-one-chain.md). Source, 
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import bytewax.operators as op
@@ -19,11 +20,12 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import Sink
 
 from flows.intake import Intake
+from flows.learning.messages import features_of
 from models.phoenix import Phoenix
 from operators.clusters import Compared
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.reranking import promised, slate_for
-from operators.pipeline.runner import Accounting, run_filters
+from operators.pipeline.runner import Accounting, attempt, run_filters
 from operators.pipeline.sources import gather
 from operators.pipeline.surfaces import surface_of
 from operators.ranked import Ranked
@@ -33,6 +35,7 @@ from operators.slate import SHED, make_feed, refused_feed
 from operators.viewers.query import Query, Request
 from schemas.events import Served
 from schemas.feeds import DeadLetter, Feed
+from schemas.learning import ServedFeatures
 from schemas.polls import RawPoll
 
 
@@ -47,12 +50,16 @@ class Sinks:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A feed, what was served with it (None where nothing could be), its request, and the seconds each stage took."""
+    """A feed, what was served with it (None where nothing could be), its request, and the seconds each stage took.
+
+    `features` are what the model saw of the posts served, where they are to be learned from.
+    """
 
     feed: Feed
     served: Served | None
     request: Request
     durations_s: dict[str, float]
+    features: ServedFeatures | None = None
 
 
 @dataclass(slots=True)
@@ -124,16 +131,20 @@ class ForYou:
     def slate(self, ranked: Ranked) -> Answer:
         """Make the feed, and remember it as served."""
         query, accounting = ranked.query, ranked.accounting
+        features = None
         if query.request.shed:
             feed, served = refused_feed(ranked, SHED)
         else:
             with accounting.timing("slate"):
                 feed, served = make_feed(ranked, self.state.viewers)
+            if query.parameters.learning.features_enabled:
+                with accounting.timing("features"):
+                    features = attempt(query, "features", partial(features_of, ranked, feed), None)
         accounting.timed("request", time.perf_counter() - query.request.read_at_s)
         self.unanswered.discard((query.request.origin.partition, query.request.origin.offset))
         self.answers += 1
         self.latest = query
-        return Answer(feed, served, query.request, accounting.durations_s)
+        return Answer(feed, served, query.request, accounting.durations_s, features)
 
 
 def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:

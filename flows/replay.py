@@ -4,7 +4,7 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -33,8 +33,11 @@ from schemas.polls import RawPoll
 FEEDS: Final = "feeds.jsonl"
 SERVED: Final = "served.jsonl"
 DEAD_LETTERS: Final = "dead-letters.jsonl"
+SERVED_FEATURES: Final = "served-features.jsonl"
 SHADOW_SCORES: Final = "shadow-scores.jsonl"
 SUMMARY: Final = "summary.json"
+# Files that there are only where parameters ask for what is in them.
+OPTIONAL: Final = (SHADOW_SCORES, SERVED_FEATURES)
 # Requests in work for each thread: one being ranked, one waiting so that the thread never idles.
 IN_WORK_PER_THREAD: Final = 2
 
@@ -88,33 +91,31 @@ class Replay:
 class Outputs:
     """Files of one instance's outputs, and the summary of them.
 
-    With `offsets` each feed's line begins with the place of its request, for merging instances; see `merge`. With
-    `shadows` there is a file of what shadow models say.
+    With `offsets` each feed's line begins with the place of its request, for merging instances; see `merge`. `optional`
+    are the files beside those that there always are: what shadow models say, and features of what was served.
     """
 
-    def __init__(self, out: Path, offsets: bool, shadows: bool) -> None:
+    def __init__(self, out: Path, offsets: bool, optional: Sequence[str] = ()) -> None:
         out.mkdir(parents=True, exist_ok=True)
         self._out = out
         self._offsets = offsets
-        self._with_shadows = shadows
+        self._names = (FEEDS, SERVED, DEAD_LETTERS, *optional)
+        self._files: dict[str, BinaryIO] = {}
         self.summary = Summary()
         self._latencies = Latencies()
         self._counts: dict[str, Counter[str]] = {"dead_letters": Counter(), "degraded": Counter(), "sources": Counter()}
 
     def __enter__(self) -> Self:
-        self._feeds: BinaryIO = (self._out / FEEDS).open("wb")
-        self._served: BinaryIO = (self._out / SERVED).open("wb")
-        self._dead_letters: BinaryIO = (self._out / DEAD_LETTERS).open("wb")
-        (self._out / SHADOW_SCORES).unlink(missing_ok=True)
-        self._shadows: BinaryIO | None = (self._out / SHADOW_SCORES).open("wb") if self._with_shadows else None
+        for name in OPTIONAL:
+            (self._out / name).unlink(missing_ok=True)
+        self._files = {name: (self._out / name).open("wb") for name in self._names}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for file in (self._feeds, self._served, self._dead_letters, self._shadows):
-            if file is not None:
-                file.close()
+        for file in self._files.values():
+            file.close()
         summary = self.summary
         summary.dead_letters = dict(self._counts["dead_letters"].most_common())
         summary.degraded = dict(self._counts["degraded"].most_common())
@@ -126,9 +127,11 @@ class Outputs:
         """Write feeds and served posts."""
         for answer in answers:
             mark = self._mark(answer.request)
-            self._feeds.write(mark + encode(answer.feed) + b"\n")
+            self._files[FEEDS].write(mark + encode(answer.feed) + b"\n")
             if answer.served is not None:
-                self._served.write(mark + encode(answer.served) + b"\n")
+                self._files[SERVED].write(mark + encode(answer.served) + b"\n")
+            if answer.features is not None:
+                self._files[SERVED_FEATURES].write(mark + encode(answer.features) + b"\n")
             self._sum_up(answer.feed)
             for stage, duration_s in answer.durations_s.items():
                 self._latencies.observe(stage, duration_s)
@@ -136,8 +139,7 @@ class Outputs:
     def shadow_scores(self, compared: list[Compared]) -> None:
         """Write what shadow models say; their time is the stage `shadow`."""
         for one in compared:
-            if self._shadows is not None:
-                self._shadows.write(self._mark(one.request) + encode(one.scores) + b"\n")
+            self._files[SHADOW_SCORES].write(self._mark(one.request) + encode(one.scores) + b"\n")
             self._latencies.observe("shadow", one.duration_s)
 
     def _mark(self, request: Request) -> bytes:
@@ -146,7 +148,7 @@ class Outputs:
     def dead_letters(self, letters: list[DeadLetter]) -> None:
         """Write dead letters."""
         for letter in letters:
-            self._dead_letters.write(encode(letter) + b"\n")
+            self._files[DEAD_LETTERS].write(encode(letter) + b"\n")
             self._counts["dead_letters"][f"{letter.path}: {letter.reason}"] += 1
 
     def _sum_up(self, feed: Feed) -> None:
@@ -191,7 +193,9 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
         check=clusters.check,
     )
     job = ForYou(intake, phoenix, ranker)
-    with Outputs(what.out, offsets=what.ownership.instances > 1, shadows=several) as outputs:
+    wanted = (several, what.parameters.learning.features_enabled)
+    optional = [name for name, is_wanted in zip(OPTIONAL, wanted, strict=True) if is_wanted]
+    with Outputs(what.out, what.ownership.instances > 1, optional) as outputs:
         source = PollSource(_told(polls_of(reader, at_max=what.at_max), reader, progress), ranker.ready)
         # Every instance refuses the same lines; the first one writes them down.
         letters = outputs.dead_letters if what.ownership.instance == 0 else _ignore
@@ -221,8 +225,8 @@ def _told(polls: Iterator[RawPoll], reader: LogReader, progress: Told | None) ->
 def merge(parts: list[Path], out: Path) -> None:
     """Merge the outputs of instances into one: feeds in the order of their requests, as one instance writes them."""
     out.mkdir(parents=True, exist_ok=True)
-    shadows = (SHADOW_SCORES,) if (parts[0] / SHADOW_SCORES).exists() else ()
-    for name in (FEEDS, SERVED, *shadows):
+    optional = [name for name in OPTIONAL if (parts[0] / name).exists()]
+    for name in (FEEDS, SERVED, *optional):
         lines = [line for part in parts for line in (part / name).read_bytes().splitlines(keepends=True)]
         lines.sort(key=lambda line: int(line[: line.index(b"\t")]))
         (out / name).write_bytes(b"".join(line[line.index(b"\t") + 1 :] for line in lines))

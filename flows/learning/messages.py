@@ -1,0 +1,174 @@
+"""What goes between serving and training: what the model saw of a served feed, and that with what came of it.
+
+Columns are the arrays that `Phoenix.rank` was given, bit for bit, of the posts served: nothing is looked up again, so
+there can't be a difference between what ranked and what is learned from. Names and kinds are those of files of examples
+(flows/example_files.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeVar
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from flows.training_examples import Example
+from models.inputs import CO_LIKED, TERMS, Candidates, Context, History
+from operators.keys import keys_of
+from operators.ranked import Ranked
+from schemas.actions import ACTIONS, COUNTS, SURFACES, VIEWER_COUNTS
+from schemas.codec import Refused
+from schemas.feeds import Feed
+from schemas.ids import key_of
+from schemas.learning import ServedFeatures, TrainingExample
+
+# By the columns' names: little-endian kinds, and entries for each group of a history or post.
+OF_GROUP: Final = {
+    "post": ("<u8", 1), "author": ("<u8", 1), "terms": ("<u2", TERMS), "actions": ("<u4", 1), "dwell_s": ("<f4", 1),
+    "surface": ("|u1", 1), "at_ms": ("<i8", 1),
+}  # fmt: skip
+OF_POST: Final = {
+    "post": ("<u8", 1), "author": ("<u8", 1), "terms": ("<u2", TERMS), "created_ms": ("<i8", 1),
+    "followed": ("|b1", 1), "has_video": ("|b1", 1), "counts": ("<u4", COUNTS), "co_liked": ("<u4", CO_LIKED),
+}  # fmt: skip
+LABELS: Final = {"actions": ("<u4", 1), "dwell_s": ("<f4", 1)}
+VIEWER_COLUMN: Final = "viewer_counts"
+# Where nothing was counted, and nobody was asked, these have no entries at all.
+MAY_LACK: Final = frozenset({"posts_counts", "posts_co_liked"})
+_KINDS: Final = {
+    VIEWER_COLUMN: ("<u4", VIEWER_COUNTS),
+    **{f"history_{name}": kind for name, kind in OF_GROUP.items()},
+    **{f"posts_{name}": kind for name, kind in OF_POST.items()},
+}
+_LABEL_KINDS: Final = {f"label_{name}": kind for name, kind in LABELS.items()}
+# Values of a column are below this, where not every one of its kind can be.
+_BELOW: Final = {
+    "history_surface": SURFACES, "history_actions": 1 << len(ACTIONS), "label_actions": 1 << len(ACTIONS),
+}  # fmt: skip
+
+Column = npt.NDArray[Any]
+Message = TypeVar("Message", ServedFeatures, TrainingExample)
+_features = msgspec.json.Decoder(ServedFeatures)
+_examples = msgspec.json.Decoder(TrainingExample)
+
+
+def features_of(ranked: Ranked, feed: Feed) -> ServedFeatures | None:
+    """Return what the model saw of the posts of a feed, in the order served, and of their viewer; of `served_at` the
+    request's time.
+
+    None for a feed that no model has ranked for itself (shed, late, from a cached slate, newest first, scores of posts)
+    and for one without posts. What is pinned to a feed has not been ranked, and is not in it.
+    """
+    query = ranked.query
+    if ranked.probabilities is None or query.slate is not None or feed.feed == "score_posts" or not feed.items:
+        return None
+    posts = tuple(item.post for item in feed.items)
+    rows = (ranked.table.post == keys_of(posts)[:, None]).argmax(axis=1)
+    context, shown = query.context, ranked.table.rank_columns().take(rows)
+    columns = {VIEWER_COLUMN: _bytes(context.counts, "<u4")}
+    columns |= {f"history_{name}": _bytes(getattr(context.history, name), kind) for name, (kind, _) in OF_GROUP.items()}
+    columns |= {f"posts_{name}": _bytes(getattr(shown, name), kind) for name, (kind, _) in OF_POST.items()}
+    event = query.request.event
+    return ServedFeatures(
+        at=event.at,
+        served_at=event.at,
+        request=event.request,
+        viewer=event.viewer,
+        model=ranked.model,
+        surface=event.surface,
+        posts=posts,
+        columns=columns,
+    )
+
+
+def labelled(
+    features: ServedFeatures, closed_at: int, actions: Sequence[int], dwell_s: Sequence[float]
+) -> TrainingExample:
+    """Return a served feed with what came of it until `closed_at` (ms): for each post its actions, as bits by the
+    order of schemas.actions.ACTIONS, and the longest dwell time in seconds.
+    """
+    labels = {"label_actions": _bytes(np.array(actions, "<u4"), "<u4")}
+    labels["label_dwell_s"] = _bytes(np.array(dwell_s, "<f4"), "<f4")
+    return TrainingExample(
+        at=features.at,
+        served_at=features.served_at,
+        closed_at=closed_at,
+        request=features.request,
+        viewer=features.viewer,
+        model=features.model,
+        surface=features.surface,
+        posts=features.posts,
+        columns={**features.columns, **labels},
+    )
+
+
+def example_of(message: TrainingExample) -> Example:
+    """Return a message as trainers take it; one that did not come through `decode_example` must be whole."""
+    columns = message.columns
+    history = {name: _column(columns, f"history_{name}") for name in OF_GROUP}
+    posts = {name: _column(columns, f"posts_{name}") for name in OF_POST}
+    return Example(
+        context=Context(
+            key_of(message.viewer), History(**history), message.at, message.surface, _column(columns, VIEWER_COLUMN)
+        ),
+        posts=Candidates(**posts),
+        actions=_column(columns, "label_actions"),
+        dwell_s=_column(columns, "label_dwell_s"),
+        shown=True,
+    )
+
+
+def decode_features(raw: bytes) -> ServedFeatures:
+    """Return the features of one JSON text. Raises Refused for anything but features that a model can have seen."""
+    return _checked(_features, raw, _KINDS)
+
+
+def decode_example(raw: bytes) -> TrainingExample:
+    """Return the example of one JSON text. Raises Refused for anything but one that a model can learn from."""
+    return _checked(_examples, raw, _KINDS | _LABEL_KINDS)
+
+
+def _checked(decoder: "msgspec.json.Decoder[Message]", raw: bytes, kinds: Mapping[str, tuple[str, int]]) -> Message:
+    try:
+        message = decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `")
+        raise Refused(reason, path.rstrip("`") or "$") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Refused(f"not JSON: {error}") from None
+    if not message.posts:
+        raise Refused("no posts", "$.posts")
+    if not 0 <= message.surface < SURFACES:
+        raise Refused(f"surface {message.surface}: surfaces are 0 to {SURFACES - 1}", "$.surface")
+    if message.columns.keys() != kinds.keys():
+        odd = min(message.columns.keys() ^ kinds.keys())
+        raise Refused("column is missing" if odd in kinds else "no such column", f"$.columns.{odd}")
+    groups = len(message.columns["history_post"]) // 8
+    rows = {"viewer": 1, "history": groups, "posts": len(message.posts), "label": len(message.posts)}
+    for name, (kind, many) in kinds.items():
+        _check_column(name, message.columns[name], kind, rows[name.partition("_")[0]] * many)
+    return message
+
+
+def _check_column(name: str, raw: bytes, kind: str, entries: int) -> None:
+    """Raise Refused for a column of another length, and for values that can't be."""
+    path, dtype = f"$.columns.{name}", np.dtype(kind)
+    if len(raw) != entries * dtype.itemsize and not (name in MAY_LACK and not raw):
+        raise Refused(f"{len(raw)} bytes; {entries} entries of {dtype.itemsize} bytes are needed", path)
+    values = np.frombuffer(raw, "|u1" if dtype.kind == "b" else dtype)
+    if dtype.kind == "f" and not (np.isfinite(values) & (values >= 0)).all():
+        raise Refused(f"it holds {values[~(np.isfinite(values) & (values >= 0))][0]}", path)
+    below = 2 if dtype.kind == "b" else _BELOW.get(name)
+    if below is not None and len(values) and values.max() >= below:
+        raise Refused(f"it holds {values.max()}; values are below {below}", path)
+
+
+def _bytes(values: Column, kind: str) -> bytes:
+    return np.ascontiguousarray(values, kind).tobytes()
+
+
+def _column(columns: Mapping[str, bytes], name: str) -> Column:
+    """Return a column of a message, with a row for each group or post."""
+    kind, many = _KINDS.get(name) or _LABEL_KINDS[name]
+    values = np.frombuffer(columns[name], kind)
+    return values if many == 1 or name == VIEWER_COLUMN else values.reshape(-1, many)
