@@ -114,7 +114,7 @@ def truth_of(log: Path) -> Scorer:
             known = np.flatnonzero(batch.valid[row] & (posts != NOBODY))
             rows, followed = posts[known], batch.followed[row, known]
             focus, _ = worth.focus(person, at_ms)
-            told = worth.probabilities(person, rows, followed, focus, worth.truth.posts["quality"][rows])
+            told = worth.probabilities(person, at_ms, rows, followed, focus, worth.table["quality"][rows])
             scores[row, known] = told[:, FAVORITE]
         return scores
 

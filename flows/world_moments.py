@@ -113,17 +113,17 @@ def _moment(query: Query, posts: LivePosts, worth: Worth, phoenix: Phoenix) -> M
     if len(rows) < TOP:
         return None
     brought = gather(query, posts, phoenix, Accounting(explain=False))
-    rows = worth.truth.posts["original"][rows].astype(np.int64)
+    rows = worth.table["original"][rows].astype(np.int64)
     known, likely = worth.focus(person, query.at_ms)
-    quality = worth.truth.posts["quality"][rows]
+    quality = worth.table["quality"][rows]
     # An author's posts vary around a mean of his own.
-    mean = worth.truth.quality[worth.truth.posts["author"][rows]]
+    mean = worth.truth.quality[worth.table["author"][rows]]
     followed = table.rank_author_followed
     beliefs = Beliefs(
-        everything=worth.probabilities(person, rows, followed, known, quality),
-        tastes=worth.probabilities(person, rows, followed, likely, quality),
-        authors=worth.probabilities(person, rows, followed, known, mean),
-        tastes_and_authors=worth.probabilities(person, rows, followed, likely, mean),
+        everything=worth.probabilities(person, query.at_ms, rows, followed, known, quality),
+        tastes=worth.probabilities(person, query.at_ms, rows, followed, likely, quality),
+        authors=worth.probabilities(person, query.at_ms, rows, followed, known, mean),
+        tastes_and_authors=worth.probabilities(person, query.at_ms, rows, followed, likely, mean),
     )
     return Moment(query, table, np.isin(table.original, brought.original), beliefs)
 

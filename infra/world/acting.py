@@ -21,6 +21,7 @@ from infra.world.rates import (
     action_probabilities,
     affinity,
     dwell_mu,
+    tired,
 )
 from infra.world.state import World
 from schemas.actions import ACTION_INDEX, ACTIONS, Action
@@ -50,11 +51,18 @@ class Acting:
         self._world = world
         self._rng = rng
         self._momentum: dict[int, float] = {}
+        self._shown_before: dict[int, npt.NDArray[np.int64]] = {}
 
     def act(self, person: int, at: int, rows: list[int], focus: int, is_first: bool) -> int:
-        """Let a person go through a slate shown at `at`; return the time of the last act. Streaks end with sessions."""
+        """Let a person go through a slate shown at `at`; return the time of the last act.
+
+        Streaks end with sessions, and so does what somebody is tired of. A repost is looked at as its original: what is
+        done is done to the repost, but to follow, block or mute is to do it to who wrote the original.
+        """
         rng = self._rng
-        shown = self._shown(person, np.array(rows, np.int64), focus)
+        if is_first:
+            self._shown_before.pop(person, None)
+        shown = self._shown(person, at, np.array(rows, np.int64), focus)
         chances = action_probabilities(shown)
         seconds = np.minimum(rng.lognormal(dwell_mu(shown), DWELL_SIGMA), DWELL_S_MAX)
         draws = rng.random(chances.shape)
@@ -82,15 +90,23 @@ class Acting:
         self._momentum[person] = momentum
         return now
 
-    def _shown(self, person: int, rows: npt.NDArray[np.int64], focus: int) -> Shown:
+    def shown_before(self, person: int) -> npt.NDArray[np.int64]:
+        """Return how many posts of each topic a person's session has shown so far, int64[T]."""
+        return self._shown_before.get(person, np.zeros(TOPIC_COUNT, np.int64))
+
+    def _shown(self, person: int, at: int, rows: npt.NDArray[np.int64], focus: int) -> Shown:
         world = self._world
-        posts = world.posts.rows[rows]
-        tastes = np.repeat(world.people.tastes[person][None], rows.size, axis=0)
+        posts = world.posts.rows[world.posts.rows["original"][rows]]
+        tastes = world.tastes.at(np.full(rows.size, person), np.full(rows.size, at))
         attention = np.zeros((rows.size, TOPIC_COUNT))
         attention[:, focus] = 1.0
         follows = world.follows[person]
+        topics = posts["primary"].astype(np.int64)
+        earlier = np.tril(topics[:, None] == topics, -1).sum(1) + self.shown_before(person)[topics]
+        self._shown_before[person] = self.shown_before(person) + np.bincount(topics, minlength=TOPIC_COUNT)
+        felt = affinity(tastes, mixes(posts), attention, world.parameters.focus)
         return Shown(
-            affinity=affinity(tastes, mixes(posts), attention, world.parameters.focus),
+            affinity=tired(felt, earlier, world.parameters.fatigue),
             quality=posts["quality"],
             followed=np.array([author in follows for author in posts["author"].tolist()], np.bool_),
             video_ms=posts["video_ms"].astype(np.int64),
@@ -117,13 +133,14 @@ class Acting:
     def _do(self, person: int, at: int, row: int, action: Action) -> None:
         """Log an action and what comes of it in the world."""
         world, rng = self._world, self._rng
-        author = int(world.posts.rows["author"][row])
-        world.heat[row] += HEAT.get(action, 0.0)
+        original = int(world.posts.rows["original"][row])
+        author = int(world.posts.rows["author"][original])
+        world.heat[original] += HEAT.get(action, 0.0)
         if action in {"reply", "quote"}:
             at += int(rng.integers(*WRITING_MS))
         self._log(person, at, row, action)
         if action in {"reply", "retweet", "quote"}:
-            world.respond(person, at, row, action)
+            world.respond(person, at, original, action)
         elif action == "favorite" and rng.random() < UNDONE:
             self._log(person, at + 2_000, row, action, undo=True)
         elif action == "follow_author" and author not in world.follows[person]:

@@ -40,6 +40,11 @@ class WorldParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # People who open no feed before this day; a world that ends earlier never sees them read.
     new_readers_share: Share = 0.0
     new_readers_from_day: Annotated[float, Meta(ge=0)] = 0.0
+    # Tastes stay as they are unless one of these says otherwise (infra/world/tastes.py); 0 is never.
+    taste_drift_day: Share = 0.0  # people who trade a liked topic for another at the end of a day
+    taste_change_day: Annotated[float, Meta(ge=0)] = 0.0  # when everybody trades all liked topics
+    # What each post of a topic shown in a session takes off the affinity for the next one on that topic.
+    fatigue: Share = 0.0
 
     def before(self, days: float) -> "WorldParameters":
         """Return the world that the same people lived in for so many days before this one began."""

@@ -132,3 +132,9 @@ def affinity(tastes: Floats, mixes: Floats, focus: Floats, pull: float) -> Float
     """
     felt: Floats = np.einsum("nt,nt->n", (1.0 - pull) * tastes + pull * focus, mixes)
     return felt
+
+
+def tired(affinity: Floats, shown_before: npt.NDArray[np.int64], fatigue: float) -> Floats:
+    """Return affinities [n] after so many posts of the same topic in the session: a liking x (1 - fatigue)^shown."""
+    result: Floats = np.where(affinity > 0.0, affinity * (1.0 - fatigue) ** shown_before, affinity)
+    return result

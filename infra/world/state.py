@@ -10,6 +10,7 @@ from infra.world.parameters import DAY_MS, HOUR_MS, WorldParameters
 from infra.world.people import TOPIC_COUNT, People
 from infra.world.phrases import TOPICS
 from infra.world.posts import NEVER, POST, PostTable, TextWriter, draw_times
+from infra.world.tastes import Tastes
 from schemas.events import Event, Follow, PostCreated, PostDeleted, PostLabelled
 
 FIRST_PERSON_ID: Final = 1001
@@ -28,6 +29,7 @@ class World:
     def __init__(self, parameters: WorldParameters, people: People, rng: np.random.Generator) -> None:
         self.parameters = parameters
         self.people = people
+        self.tastes = Tastes(parameters, people.tastes, people.part_focus)
         self.end_ms = parameters.start_ms + int(parameters.days * DAY_MS)
         self.events: list[Event] = []
         self.has_string_id = rng.random(parameters.people) < parameters.string_id_share

@@ -3,6 +3,7 @@
 import os
 import zipfile
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Self
 
@@ -14,9 +15,9 @@ from infra.world.parameters import HOUR_MS, WorldParameters
 from infra.world.people import PARTS, TOPIC_COUNT
 from infra.world.posts import mixes
 from infra.world.rates import Floats, Shown, action_probabilities, affinity
+from infra.world.tastes import Ints, Tastes
 
 TRUTH_SUFFIX: Final = ".truth.npz"
-Ints = npt.NDArray[np.int64]
 
 
 class TruthRefused(ValueError):
@@ -29,8 +30,11 @@ def truth_path(log: str | os.PathLike[str]) -> Path:
     return path.with_name(path.name + TRUTH_SUFFIX)
 
 
-class Truth(msgspec.Struct, frozen=True):
-    """P people, N posts, S sessions by person and start, F changes of following by time; rows are indices in these."""
+class Truth(msgspec.Struct, frozen=True, dict=True):
+    """P people, N posts, S sessions by person and start, F changes of following by time; rows are indices in these.
+
+    `tastes` and `part_focus` are those of the start; `over_time` knows them at any time.
+    """
 
     parameters: WorldParameters
     people_ids: list[int | str]
@@ -43,6 +47,11 @@ class Truth(msgspec.Struct, frozen=True):
     quality: Floats  # [P] of authors
     sessions: Ints  # [S, 4] person, start, end, topic in focus
     follow_changes: Ints  # [F, 4] person, author, time, 1 follows or 0 no longer
+
+    @cached_property
+    def over_time(self) -> Tastes:
+        """The tastes at any time, and what sessions are about."""
+        return Tastes(self.parameters, self.tastes, self.part_focus)
 
     def save(self, path: Path) -> None:
         """Write the truth; the same world gives the same bytes, and nothing is there until all of it is."""
@@ -80,13 +89,14 @@ class Truth(msgspec.Struct, frozen=True):
 
         Probabilities, and expected seconds in the column dwell_time; of a repost, those of its original. Within a
         session of the viewer its focus counts, otherwise the chances of each topic at that time of day.
+        Nobody is tired of anything, whatever the session has shown.
         Raises TruthRefused for an id this world doesn't have.
         """
         viewers = self.rows_of(viewer_ids, self._people_rows(), "viewer")
         posts = self.posts[self.rows_of(post_ids, self._post_rows(), "post")]
         posts = self.posts[posts["original"]]
         at = np.broadcast_to(np.asarray(at_ms, np.int64), viewers.shape)
-        felt = affinity(self.tastes[viewers], mixes(posts), self._focus(viewers, at), self.parameters.focus)
+        felt = affinity(self.over_time.at(viewers, at), mixes(posts), self._focus(viewers, at), self.parameters.focus)
         shown = Shown(
             affinity=felt,
             quality=posts["quality"],
@@ -115,7 +125,7 @@ class Truth(msgspec.Struct, frozen=True):
     def _focus(self, viewers: Ints, at: Ints) -> Floats:
         """Return [n, T] what each viewer's attention is on at that time."""
         part = (at // HOUR_MS + self.time_zone_h[viewers]) % 24 // (24 // PARTS)
-        focus: Floats = self.part_focus[viewers, part].copy()
+        focus = self.over_time.focus_at(viewers, part, at)
         if len(self.sessions):
             starts = _by_person(self.sessions[:, 0], self.sessions[:, 1], self.parameters)
             place = np.searchsorted(starts, _by_person(viewers, at, self.parameters), "right") - 1

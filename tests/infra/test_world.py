@@ -239,7 +239,7 @@ def test_worth_says_of_many_posts_what_the_truth_says_of_each(demo: Path, events
     unfollows = {e.author for e in events if isinstance(e, Follow) and e.viewer == served.viewer and e.undo}
     authors = [truth.people_ids[row] for row in truth.posts["author"][rows]]
     followed = np.array([author in follows - unfollows for author in authors])
-    found = worth.probabilities(person, rows, followed, known, truth.posts["quality"][rows])
+    found = worth.probabilities(person, served.at, rows, followed, known, truth.posts["quality"][rows])
     clear = np.array([author not in unfollows for author in authors])
     stated = truth.utility([served.viewer] * len(rows), list(served.posts), served.at)
     assert np.allclose(found[clear], stated[clear])
