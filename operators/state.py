@@ -54,7 +54,7 @@ def live_posts(
     switched on, too. Both need the engagements of all viewers.
     """
     table = PostTable(parameters.posts.retention_s, terms_of)
-    clustered = interest_clusters and parameters.simclusters.enabled
+    clustered = interest_clusters and (parameters.simclusters.enabled or parameters.cluster_interest.enabled)
     clusters = InterestClusters(parameters.simclusters) if clustered else None
     asked = co_likers or (phoenix is not None and phoenix.config.co_likers)
     index = None if phoenix is None else CandidateIndex(phoenix.dimensions)

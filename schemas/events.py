@@ -143,6 +143,7 @@ class Subscribe(Struct, tag_field="kind", tag="subscribe", frozen=True, gc=False
 class Profile(Struct, tag_field="kind", tag="profile", frozen=True, gc=False):
     """Facts of a viewer's account, all of them (topic graph, key viewer).
 
+    `followings` is how many accounts it follows; left out, its follows are counted from the first profile on.
     `country` is where the viewer is, `settings` are words such as `show_sensitive`: rules of visibility go by both.
     """
 
@@ -152,6 +153,7 @@ class Profile(Struct, tag_field="kind", tag="profile", frozen=True, gc=False):
     followers: Count = 0
     country: Country = ""
     settings: Annotated[tuple[Word, ...], Meta(max_length=SETTINGS_MAX)] = ()
+    followings: Count | None = None
 
 
 class UserDeleted(Struct, tag_field="kind", tag="user_deleted", frozen=True, gc=False):

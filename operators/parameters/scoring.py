@@ -110,6 +110,37 @@ class Fatigue(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 12_096_000
 
 
+class Reputation(Struct, frozen=True, forbid_unknown_fields=True):
+    """What an author is worth whoever looks: the mass that its rank in the graph begins with."""
+
+    enabled: Annotated[bool, meta("multiply scores with the author's mass", "2023-generation.md 3")] = False
+    verified_mass: Annotated[float, meta("mass of a verified author", "2023-generation.md 3", ge=1)] = 100.0
+    mass: Annotated[
+        float, meta("mass of another: a month old, with a device", "2023, twitter/the-algorithm UserMass", ge=0)
+    ] = 55.0
+    followings_min: Annotated[
+        int, meta("whoever follows no more than so many keeps all of it", "2023-generation.md 3", ge=0)
+    ] = 500
+    ratio_max: Annotated[
+        float,
+        meta("followings over followers, 1 added to both, that cost nothing", "2023-generation.md 3", ge=0),
+    ] = 0.6
+    ratio_penalty: Annotated[
+        float, meta("mass is divided by e to so many times what is above", "2023-generation.md 3", ge=0)
+    ] = 5.0
+
+
+class ClusterInterest(Struct, frozen=True, forbid_unknown_fields=True):
+    """What a viewer's interest in a cluster does to posts by its producers."""
+
+    enabled: Annotated[
+        bool, meta("multiply scores with the interest in the author's cluster", "2023-generation.md 4")
+    ] = False
+    least: Annotated[
+        float, meta("least share, for authors of no cluster too: one of 20 clusters", "not X's", ge=0, le=1)
+    ] = 0.05
+
+
 class Dpp(Struct, frozen=True, forbid_unknown_fields=True):
     """The selection of posts that are good and unlike each other."""
 

@@ -16,7 +16,7 @@ from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
 from operators.parameters.learning import Learning
 from operators.parameters.models import Hybrid, Models
-from operators.parameters.scoring import Dpp, Fatigue, Gate, Scoring, Weights
+from operators.parameters.scoring import ClusterInterest, Dpp, Fatigue, Gate, Reputation, Scoring, Weights
 from operators.parameters.selection import Pagination, Selection, Serving, SlateDiversity
 from operators.parameters.simclusters import SimClusters
 from operators.parameters.sources import CoLikers, Fallback, Retrieval, Thunder, Topics
@@ -52,6 +52,8 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     gate: Gate = Gate()
     cold_start: ColdStart = ColdStart()
     fatigue: Fatigue = Fatigue()
+    reputation: Reputation = Reputation()
+    cluster_interest: ClusterInterest = ClusterInterest()
     dpp: Dpp = Dpp()
     slate_diversity: SlateDiversity = SlateDiversity()
     selection: Selection = Selection()

@@ -33,6 +33,8 @@ class CandidateTable:
     `rank_counts` [n, COUNTS] is how often that post, and the repost of it, was shown and acted on so far, and
     `rank_co_liked` [n, CO_LIKED] what co-likers say of it.
     `author_followers` is -1 where nothing tells how many follow the author (operators/posts/author_followers.py).
+    `author_followings`, `author_verified` and `cluster_interest` (-1 for not known) are filled in for the scorers that
+    ask (operators/pipeline/standing.py).
     `answered_author` and `chain_is_lost` are those of ancestors.py, filled in for the following feed.
     `verdict` is that of the rules of visibility on the post, or on the post it repeats: 0, the number of the rule that
     drops it, or less than 0 that of the rule that puts it behind a notice; `ancillary_verdict` is the number of the
@@ -62,6 +64,9 @@ class CandidateTable:
     quote_author: Keys
     mutual_follow: Mask
     author_followers: npt.NDArray[np.int32]
+    author_followings: npt.NDArray[np.int32]
+    author_verified: Mask
+    cluster_interest: npt.NDArray[np.float64]
     rank_post: Keys
     rank_author: Keys
     rank_terms: npt.NDArray[np.uint16]

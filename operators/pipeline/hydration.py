@@ -9,6 +9,7 @@ from models.inputs import U32, untouched
 from operators.keys import Keys, Mask, contains
 from operators.pipeline.ancestors import nearest_others
 from operators.pipeline.candidates import CandidateTable
+from operators.pipeline.standing import followings_of, interest_in, verified
 from operators.pipeline.visibility import verdicts
 from operators.posts.co_likers import Circle
 from operators.posts.columns import QUOTE, REPLY, REPOST, SUBSCRIBERS_ONLY, VIDEO, Rows
@@ -80,6 +81,9 @@ def hydrate(
         quote_author=own.quote_of_author,
         mutual_follow=in_network & contains(relations.followed_by, own.author),
         author_followers=posts.followers.of(own.author),
+        author_followings=followings_of(query, posts, own.author),
+        author_verified=verified(query, posts, own.author),
+        cluster_interest=interest_in(query, posts, rank_author),
         rank_post=rank_post,
         rank_author=rank_author,
         rank_terms=rank_terms,

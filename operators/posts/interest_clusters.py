@@ -27,6 +27,7 @@ from schemas.events import Follow
 from schemas.ids import key_of
 
 Times = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
 # Events that are taken in at once, at most: some 10 ms.
@@ -288,6 +289,22 @@ class InterestClusters:
         weights = self.interests.normalised(person)[0]
         labels = self.interests.labels[person[0]]
         return {label: weight for label, weight in zip(labels.tolist(), weights.tolist(), strict=True) if label}
+
+    def shares_of(self, viewer: int, producers: Keys) -> Weights | None:
+        """Return the share of a viewer's interest in each producer's cluster, float64[n], 0 where it has none.
+
+        Shares sum to 1 over clusters: 252 and 151 of follows and likes are 62.5 % and 37.5 %. None for a viewer without
+        interests.
+        """
+        person = int(self.people.find(np.array([viewer], np.uint64))[0])
+        labels, weights = self.interests.labels[person], self.interests.weights[person]
+        exact = weights.astype(np.float64)
+        total = float(exact.sum())
+        if not person or not total:
+            return None
+        share_of = dict(zip(labels.tolist(), (exact / total).tolist(), strict=True)) | {0: 0.0}
+        met, place = np.unique(self.people.label[self.people.find(producers)], return_inverse=True)
+        return np.array([share_of.get(label, 0.0) for label in met.tolist()])[place]
 
     def known_for(self, producer: int) -> int:
         """Return the cluster of a producer, 0 for none."""

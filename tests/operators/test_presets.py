@@ -31,13 +31,13 @@ def test_september_has_three_other_weights_and_draws_twice() -> None:
 
 def test_the_worked_example_of_march_2023() -> None:
     # 2023-generation.md 2: .10 + .675 + .75 + .10 + 1.65 - 1.48 + .001 = 1.796; replies that the author engages with
-    # have no head in the model, so .75 of it is not to be had.
+    # have no head in the model, so .75 of it is not to be had. A verified author loses nothing.
     march = preset("march-2023").parameters
     probabilities = np.zeros((1, len(HEADS)), np.float32)
     told = {"favorite": 0.2, "reply": 0.05, "retweet": 0.1, "click": 0.15, "not_interested": 0.02}
     for head, value in told.items():
         probabilities[0, ACTION_INDEX[head]] = value
-    found = score(query(parameters=march), table(post=[1]), probabilities)
+    found = score(query(parameters=march), table(author_verified=[True]), probabilities)
     assert march.weights.reply_engaged_by_author * 0.01 == pytest.approx(0.75)
     assert found.score[0] + 0.75 == pytest.approx(1.796, rel=1e-6)
 

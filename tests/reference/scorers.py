@@ -8,6 +8,13 @@ from schemas.actions import ACTIONS
 from tests.reference.filters import Case, Post, in_network
 
 WEIGHTS_OUTSIDE_T = {"dwell_time"}
+FACTORS = (
+    "scoring.author_diversity",
+    "scoring.out_of_network",
+    "fatigue.enabled",
+    "reputation.enabled",
+    "cluster_interest.enabled",
+)
 
 
 class Undecided(Exception):
@@ -166,6 +173,26 @@ def fatigue_factors(posts: list[Post], case: Case) -> list[float]:
     return factors
 
 
+def reputation_factors(posts: list[Post], case: Case) -> list[float]:
+    """Mass 100 for the verified, divided by exp(5 (r - 0.6)) for who follows > 500, r > 0.6 (2023-generation.md 3)."""
+    settings, factors = case["settings"], []
+    for post in posts:
+        mass = settings["reputation.verified_mass" if post["verified"] else "reputation.mass"]
+        if post["followers"] is not None and post["followings"] is not None:
+            r = (1 + post["followings"]) / (1 + post["followers"])
+            limit = settings["reputation.ratio_max"]
+            if post["followings"] > settings["reputation.followings_min"] and r > limit:
+                mass *= math.exp(-settings["reputation.ratio_penalty"] * (r - limit))
+        factors.append(mass / settings["reputation.verified_mass"])
+    return factors
+
+
+def interest_factors(posts: list[Post], case: Case) -> list[float]:
+    """Score = quality x cluster interest, as far as it is known, and at least so much (2023-generation.md 4)."""
+    least = case["settings"]["cluster_interest.least"]
+    return [1.0 if post["interest"] is None else max(post["interest"], least) for post in posts]
+
+
 def determinant(matrix: list[list[float]]) -> float:
     """By elimination with the largest pivots."""
     rows, value = [list(row) for row in matrix], 1.0
@@ -244,7 +271,13 @@ def factors(scores: list[float], posts: list[Post], case: Case, switch: str) -> 
     """What a scorer multiplies each score with."""
     if switch == "scoring.author_diversity":
         return diversity_factors(scores, posts, case)
-    return network_factors(posts, case) if switch == "scoring.out_of_network" else fatigue_factors(posts, case)
+    by_switch = {
+        "scoring.out_of_network": network_factors,
+        "fatigue.enabled": fatigue_factors,
+        "reputation.enabled": reputation_factors,
+        "cluster_interest.enabled": interest_factors,
+    }
+    return by_switch[switch](posts, case)
 
 
 def run(posts: list[Post], case: Case) -> list[float]:
@@ -256,7 +289,7 @@ def run(posts: list[Post], case: Case) -> list[float]:
     scores = value_model(posts, case, model)
     if model != "mpn" and settings["cold_start.enabled"]:
         scores = cold_start(scores, posts, case)
-    for switch in ("scoring.author_diversity", "scoring.out_of_network", "fatigue.enabled"):
+    for switch in FACTORS:
         if settings[switch]:
             times = factors(scores, posts, case, switch)
             # Of the net of an MPN only what is not negative is multiplied.

@@ -14,6 +14,7 @@ from operators.pipeline.scorers.cold_start import author_cold_start
 from operators.pipeline.scorers.diversity import author_diversity, dpp
 from operators.pipeline.scorers.gate import gated
 from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
+from operators.pipeline.scorers.reputation import author_reputation, cluster_interest
 from operators.pipeline.scorers.steps import OPERATIONS, Scored, Scorer, Scores, Step, Vectors, best_first, head_maxima
 from operators.pipeline.scorers.value import (
     HEADS,
@@ -87,6 +88,26 @@ FATIGUE: Final = Scorer(
     switch="fatigue.enabled",
     reads=("fatigue.factor", "fatigue.recovery_s"),
 )
+REPUTATION: Final = Scorer(
+    author_reputation,
+    "times",
+    "2023-generation.md 3",
+    switch="reputation.enabled",
+    reads=(
+        "reputation.verified_mass",
+        "reputation.mass",
+        "reputation.followings_min",
+        "reputation.ratio_max",
+        "reputation.ratio_penalty",
+    ),
+)
+INTEREST: Final = Scorer(
+    cluster_interest,
+    "times",
+    "2023-generation.md 4",
+    switch="cluster_interest.enabled",
+    reads=("cluster_interest.least",),
+)
 DPP: Final = Scorer(dpp, "times", "1.6", compares_rows=True, switch="dpp.enabled", reads=("dpp.theta", "dpp.pool"))
 REGRET: Final = Scorer(dwell_regret, "is", "1.5", compares_rows=True)
 PLAIN: Final = Scorer(plain_offset, "is", "2023-generation.md 2", reads=("scoring.negative_offset",))
@@ -102,13 +123,14 @@ def _where_positive(scorer: Scorer) -> Scorer:
     return replace(scorer, values=values)
 
 
+FACTORS: Final = (DIVERSITY, NETWORK, FATIGUE, REPUTATION, INTEREST)
 # The scorers of each value model, in order (x-algorithm.md 1.5).
 SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
-    "weighted": (OFFSET, COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
-    "mpn": (_where_positive(DIVERSITY), _where_positive(NETWORK), _where_positive(FATIGUE), OFFSET, COLD_START, DPP),
-    "dwell_regret": (REGRET, COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
-    "gated": (gated(REGRET, True), gated(OFFSET, False), COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
-    "march_2023": (PLAIN, COLD_START, DIVERSITY, NETWORK, FATIGUE, DPP),
+    "weighted": (OFFSET, COLD_START, *FACTORS, DPP),
+    "mpn": (*map(_where_positive, FACTORS), OFFSET, COLD_START, DPP),
+    "dwell_regret": (REGRET, COLD_START, *FACTORS, DPP),
+    "gated": (gated(REGRET, True), gated(OFFSET, False), COLD_START, *FACTORS, DPP),
+    "march_2023": (PLAIN, COLD_START, *FACTORS, DPP),
 }
 
 
@@ -168,7 +190,11 @@ def score_alone(query: Query, table: CandidateTable, probabilities: npt.NDArray[
     """Return the weighted sums of candidates times what depends on a candidate alone: near to the final order."""
     weighted = weighted_sum(contributions_of(query, table, probabilities))
     nothing = Scored(probabilities, np.zeros((0, len(table))), weighted, weighted)
-    return weighted * np.where(weighted > 0, out_of_network(query, table, nothing), 1.0)
+    factors = out_of_network(query, table, nothing)
+    for scorer in (REPUTATION, INTEREST):
+        if scorer.enable(query):
+            factors = factors * scorer.values(query, table, nothing)
+    return weighted * np.where(weighted > 0, factors, 1.0)
 
 
 def _values(scorer: Scorer, query: Query, table: CandidateTable, scored: Scored, rows: npt.NDArray[np.intp]) -> Scores:

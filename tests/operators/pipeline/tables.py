@@ -18,6 +18,7 @@ VIEWER = 7
 _DTYPES = {
     "row": np.int64, "created_ms": np.int64, "source": np.uint8, "video_ms": np.int32, "rank_terms": np.uint16,
     "rank_topics": np.uint8, "rank_counts": np.uint32, "rank_co_liked": np.uint32, "author_followers": np.int32,
+    "author_followings": np.int32, "cluster_interest": np.float64,
     "verdict": np.int16, "ancillary_verdict": np.int16,
 }  # fmt: skip
 _KEYS = {
@@ -36,6 +37,7 @@ def table(**columns: list[object]) -> CandidateTable:
         "created_ms": np.full(count, NOW_MS - 1000),
         "in_network": np.ones(count),
         "parent_is_live": np.ones(count),
+        "cluster_interest": np.full(count, -1.0),
         "rank_terms": np.zeros((count, TERMS)),
         "rank_counts": np.zeros((count, COUNTS)),
         "rank_co_liked": np.zeros((count, CO_LIKED)),

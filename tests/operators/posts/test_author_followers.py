@@ -1,4 +1,4 @@
-"""Followers of authors: the newest profile's count and one for each later follow, bounded, the same however cut."""
+"""Followers and followings: the newest profile's count and one for each later follow, the same however cut."""
 
 import numpy as np
 import pytest
@@ -64,9 +64,38 @@ def test_a_deleted_account_is_forgotten_and_its_place_is_used_again() -> None:
     assert of(followers, 1, 2, 3, 8, 9) == [UNKNOWN, UNKNOWN, 3, 80, 90]
 
 
+def follows(followers: AuthorFollowers, *authors: int | str) -> list[int]:
+    found: list[int] = followers.followings_of(np.array([key_of(one) for one in authors], np.uint64)).tolist()
+    return found
+
+
+def test_whom_an_account_follows_is_told_or_counted() -> None:
+    events = [Profile(NOW, "ann", followings=700), Profile(NOW, "bob"), Follow(NOW + 1, "ann", "bob"),
+              Follow(NOW + 2, "bob", "ann"), Follow(NOW + 3, "bob", 3), Follow(NOW + 4, "ann", "bob", undo=True),
+              Follow(NOW + 5, "cleo", "ann")]  # fmt: skip
+    assert follows(told(*events), "ann", "bob", "cleo") == [700 + 1 - 1, 2, UNKNOWN]
+    assert of(told(*events), "ann", "bob") == [2, 0]
+    # A second delivery counts once, for both sides.
+    assert follows(told(*events, events[3]), "bob") == [2]
+    # A profile without the number leaves the count, one with it has counted.
+    assert follows(told(*events, Profile(NOW + 9, "bob")), "bob") == [2]
+    assert follows(told(*events, Profile(NOW + 9, "bob", followings=5)), "bob") == [5]
+
+
+def test_a_new_account_in_the_place_of_an_old_one_begins_at_none() -> None:
+    events = [Profile(NOW, 1, followings=9), *(Profile(NOW, number) for number in range(2, 6))]
+    assert follows(told(*events, capacity=4), 1, 5) == [UNKNOWN, 0]
+
+
 Changes = st.lists(
     st.one_of(
-        st.builds(Profile, st.just(NOW), st.integers(1, 9), followers=st.integers(0, 5)),
+        st.builds(
+            Profile,
+            st.just(NOW),
+            st.integers(1, 9),
+            followers=st.integers(0, 5),
+            followings=st.none() | st.integers(0, 5),
+        ),
         st.builds(Follow, st.integers(NOW + 1, NOW + 99), st.integers(1, 9), st.integers(1, 9), st.booleans()),
     ),
     max_size=60,
@@ -80,10 +109,11 @@ def test_it_makes_no_difference_how_changes_are_cut(changes: list[Follow | Profi
         cut.take(changes[start : start + at_once])
     authors = np.arange(1, 10, dtype=np.uint64)
     assert cut.of(authors).tolist() == whole.of(authors).tolist()
+    assert cut.followings_of(authors).tolist() == whole.followings_of(authors).tolist()
 
 
 def test_many_accounts_grow_the_columns() -> None:
     followers = told(*(Profile(NOW, number, followers=number % 7) for number in range(1, 3001)), capacity=4096)
     assert len(followers) == 3000
     assert of(followers, 1, 2999, 3000, 3001) == [1, 2999 % 7, 3000 % 7, UNKNOWN]
-    assert followers.memory_bytes() > 3000 * 12
+    assert followers.memory_bytes() > 3000 * 16

@@ -76,6 +76,12 @@ def test_the_worked_example_of_2023() -> None:
     assert first == clusters.known_for(102) != second
     assert shares(clusters, 7) == pytest.approx({first: 252 / 403, second: 151 / 403}, abs=1e-4)
     assert shares(clusters, 7)[first] == pytest.approx(0.625, abs=1e-3)
+    # What scorers ask: of producers, and nothing of a viewer without interests.
+    asked = np.array([201, 102, 7, 10**9], np.uint64)
+    told = clusters.shares_of(7, asked)
+    assert told is not None
+    assert told.tolist() == pytest.approx([151 / 403, 252 / 403, 0.0, 0.0], abs=1e-6)
+    assert clusters.shares_of(10**9, asked) is None
     # As a unit vector: 252 / sqrt(252^2 + 151^2) = .8578 and .5140
     assert clusters.interested_in(7) == pytest.approx({first: 0.8578, second: 0.5140}, abs=1e-4)
 
