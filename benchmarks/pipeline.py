@@ -119,7 +119,7 @@ def job(posts: int, seed: int = 0) -> ForYou:
         new = rng.integers(max(posts - 8000, 1), posts, 12).tolist()
         _take(intake, [_like(viewer, NOW_MS - 3_600_000 + n, post) for n, post in enumerate(same + new)])
     still = cast(Phoenix, Still(phoenix))
-    return ForYou(intake, still, Ranker(Clusters(still), 1, 1))
+    return ForYou(intake, Clusters(still), Ranker(1, 1))
 
 
 def _like(viewer: int, at: int, post: int) -> Engagement:
@@ -164,7 +164,7 @@ def whole(one: ForYou, request: Request, times: Times) -> None:
 
 def parts(one: ForYou, request: Request, times: Times) -> int:
     """Take one request through the chain part by part; return how many were ranked."""
-    posts, accounting, still = one.state.posts, Accounting(request.event.explain), one.phoenix
+    posts, accounting, still = one.state.posts, Accounting(request.event.explain), one.clusters.prod
     with times.part("query"):
         query = one.state.viewers.query(request)
     with times.part("co-likers' circle"):

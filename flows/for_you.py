@@ -21,8 +21,8 @@ from bytewax.outputs import Sink
 
 from flows.intake import Intake
 from flows.learning.messages import features_of
-from models.phoenix import Phoenix
-from operators.clusters import Compared
+from models.phoenix import CheckpointRefused, Phoenix
+from operators.clusters import PROD, Clusters, Compared
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.reranking import promised, slate_for
 from operators.pipeline.runner import Accounting, attempt, run_filters
@@ -64,11 +64,12 @@ class Answer:
 
 @dataclass(slots=True)
 class Hydrated:
-    """A query with its candidates on the way to the ranker."""
+    """A query with its candidates on the way to the ranker, and the models that it is answered with."""
 
     query: Query
     table: CandidateTable
     accounting: Accounting
+    clusters: Clusters
 
 
 class _Owned(StatefulBatchLogic[Any, Any, None]):
@@ -85,17 +86,52 @@ class _Owned(StatefulBatchLogic[Any, Any, None]):
 
 
 class ForYou:
-    """The work of each step from the query on, over the state that the intake keeps up, and a model."""
+    """The work of each step from the query on, over the state that the intake keeps up, and models.
 
-    def __init__(self, intake: Intake, phoenix: Phoenix, ranker: Ranker) -> None:
+    A request is answered with the models that are there when its candidates are gathered, however long it takes.
+    """
+
+    def __init__(self, intake: Intake, clusters: Clusters, ranker: Ranker) -> None:
         self.intake = intake
         self.state = intake.state
-        self.phoenix = phoenix
+        self.clusters = clusters
         self.ranker = ranker
         # Requests read and not yet answered, by partition and offset; the answers so far, and the query of the last.
         self.unanswered: set[tuple[int, int]] = set()
         self.answers = 0
         self.latest: Query | None = None
+
+    def take_model(self, phoenix: Phoenix, name: str = PROD) -> None:
+        """Answer all later requests with another model in the place of the one of that name.
+
+        Of `prod` all live posts are embedded anew, here and now: 256 of them take some milliseconds. Requests handed to
+        the ranker keep the models they came with. Raises CheckpointRefused, and changes nothing, for a model that reads
+        what isn't kept here, and for a name that no model has.
+        """
+        clusters = self.with_model(phoenix, name)
+        if name == PROD:
+            renewal = self.state.posts.renew(phoenix.dimensions, phoenix.embed_posts)
+            while renewal.left:
+                renewal.advance()
+            self.state.posts.adopt(renewal)
+        self.switch(clusters)
+
+    def with_model(self, phoenix: Phoenix, name: str = PROD) -> Clusters:
+        """Return the models as they would be with another; raises CheckpointRefused as `take_model` does."""
+        if phoenix.config.co_likers and self.state.posts.co_likers is None:
+            raise CheckpointRefused(
+                f"the model {phoenix.version} reads what co-likers say, and nobody keeps that here: begin with such a "
+                "model, or give one without `co_likers`"
+            )
+        return self.clusters.with_model(name, phoenix)
+
+    def switch(self, clusters: Clusters) -> None:
+        """Answer all later requests with other models; the candidate index is theirs already.
+
+        Cached slates hold what the models before said, and are dropped.
+        """
+        self.clusters = clusters
+        self.state.viewers.slates.clear()
 
     def candidates(self, query: Query) -> Hydrated:
         """Gather and hydrate the candidates of a query from the live posts."""
@@ -105,8 +141,8 @@ class ForYou:
         with accounting.timing("candidates"):
             query.slate = slate_for(query, self.state.viewers.slates)
             sources = surface_of(query).sources
-            table = gather(query, self.state.posts, self.phoenix, accounting, query.is_late(), sources)
-        return Hydrated(query, table, accounting)
+            table = gather(query, self.state.posts, self.clusters.prod, accounting, query.is_late(), sources)
+        return Hydrated(query, table, accounting, self.clusters)
 
     def filter(self, hydrated: Hydrated) -> Hydrated:
         """Run the pre-scoring filters, or only say what they would drop."""
@@ -122,11 +158,11 @@ class ForYou:
         """Hand candidates to the ranker's threads; what needs no model only keeps its place in the order."""
         query, names = hydrated.query, self.state.posts.table
         if query.request.shed:
-            version = self.phoenix.version
+            version = hydrated.clusters.prod.version
             self.ranker.pass_by(Ranked(query, hydrated.table, None, hydrated.accounting, names, version))
         else:
             query.keep = promised(query, self.state.viewers.slates)
-            self.ranker.submit(query, hydrated.table, hydrated.accounting, names)
+            self.ranker.submit(query, hydrated.table, hydrated.accounting, names, hydrated.clusters)
 
     def slate(self, ranked: Ranked) -> Answer:
         """Make the feed, and remember it as served."""

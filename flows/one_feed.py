@@ -57,12 +57,11 @@ def one_feed(
         raise Refusal(f"--cursor: {error}") from None
     models = Clusters.load(checkpoint, clusters)
     models.check(parameters)
-    phoenix = models.prod
-    state = MemoryState(parameters, live_posts(parameters, phoenix, interest_clusters=True), visibility)
-    ranker = Ranker(models, threads=1, in_work_max=1)
+    state = MemoryState(parameters, live_posts(parameters, models.prod, interest_clusters=True), visibility)
+    ranker = Ranker(threads=1, in_work_max=1)
     answers: list[Answer] = []
     letters: list[DeadLetter] = []
-    job = ForYou(Intake(state, parameters, Ownership(), check=models.check), phoenix, ranker)
+    job = ForYou(Intake(state, parameters, Ownership(), check=models.check), models, ranker)
     wanted = FeedRequest(
         0,
         OWN_REQUEST,

@@ -180,10 +180,11 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
     clusters.check(what.parameters)
     what.experiments.check(what.parameters, clusters.check)
     clusters.warm_up(what.parameters.selection.candidates_max, warming)
-    phoenix, several = clusters.prod, len(clusters.names) > 1
-    state = MemoryState(what.parameters, live_posts(what.parameters, phoenix, interest_clusters=True), what.visibility)
-    shadows = Shadows(clusters) if several else None
-    ranker = Ranker(clusters, what.threads, what.threads * IN_WORK_PER_THREAD, shadows)
+    several = len(clusters.names) > 1
+    posts = live_posts(what.parameters, clusters.prod, interest_clusters=True)
+    state = MemoryState(what.parameters, posts, what.visibility)
+    shadows = Shadows() if several else None
+    ranker = Ranker(what.threads, what.threads * IN_WORK_PER_THREAD, shadows)
     intake = Intake(
         state,
         what.parameters,
@@ -192,7 +193,7 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
         experiments=what.experiments,
         check=clusters.check,
     )
-    job = ForYou(intake, phoenix, ranker)
+    job = ForYou(intake, clusters, ranker)
     wanted = (several, what.parameters.learning.features_enabled)
     optional = [name for name, is_wanted in zip(OPTIONAL, wanted, strict=True) if is_wanted]
     with Outputs(what.out, what.ownership.instances > 1, optional) as outputs:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from bytewax.operators import StatefulBatchLogic
 
+from models.phoenix import Phoenix
 from operators.clusters import Clusters, Compared, Comparison, Shadows, is_shadowed
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.reranking import kept
@@ -57,10 +58,10 @@ class Ranker:
 
     JAX releases the interpreter lock, and two threads with a request each are twice as fast as one batch of two, so
     there are as many threads as cores to spend. Where there are `shadows`, comparisons go there once requests are out.
+    Each request brings the models that it is ranked by: those that its candidates were found with.
     """
 
-    def __init__(self, clusters: Clusters, threads: int, in_work_max: int, shadows: Shadows | None = None) -> None:
-        self._clusters = clusters
+    def __init__(self, threads: int, in_work_max: int, shadows: Shadows | None = None) -> None:
         self._shadows = shadows
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="phoenix")
         self._in_work_max = in_work_max
@@ -81,13 +82,15 @@ class Ranker:
         """The requests handed in and not yet out again."""
         return len(self._pending)
 
-    def submit(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> None:
+    def submit(
+        self, query: Query, table: CandidateTable, accounting: Accounting, names: Names, clusters: Clusters
+    ) -> None:
         """Hand in a request; `names` is asked here and now. A feed without the model only keeps its place."""
         spelled = Spelled(table, accounting, names)
         if not surface_of(query).ranked:
             self.pass_by(Ranked(query, table, None, accounting, spelled, ""))
             return
-        self._pending.append(self._pool.submit(self._rank, query, table, accounting, spelled))
+        self._pending.append(self._pool.submit(self._rank, query, table, accounting, spelled, clusters))
 
     def pass_by(self, ranked: Ranked) -> None:
         """Hand in a request that needs no ranking; it keeps its place in the order."""
@@ -122,49 +125,54 @@ class Ranker:
         if self._shadows is not None:
             self._shadows.close()
 
-    def _rank(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
+    def _rank(
+        self, query: Query, table: CandidateTable, accounting: Accounting, names: Names, clusters: Clusters
+    ) -> Ranked:
         try:
-            return self._ranked(query, table, accounting, names)
+            return self._ranked(query, table, accounting, names, clusters)
         finally:
             if query.keep is not None:
                 query.keep.end()  # whoever waits for a slate that isn't there asks the sources
 
-    def _ranked(self, query: Query, table: CandidateTable, accounting: Accounting, names: Names) -> Ranked:
+    def _ranked(
+        self, query: Query, table: CandidateTable, accounting: Accounting, names: Names, clusters: Clusters
+    ) -> Ranked:
         start_s = time.perf_counter()
         surface = surface_of(query)
         limit = len(table) if surface.each_alone else query.parameters.selection.candidates_max
         ranked = table.take(slice(0, limit))
         accounting.count("candidates_max", len(table), len(ranked))
         probabilities = vectors = comparison = None
-        model = self._clusters.version(query.parameters.models.cluster)
+        model = clusters.version(query.parameters.models.cluster)
         slate = query.slate
         if slate is not None:
             probabilities, model = slate.outputs[slate.places(ranked.post)], slate.model
         elif not query.is_late():
             columns = ranked.rank_columns()
-            outputs = self._clusters.rank(query, columns)
+            outputs = clusters.rank(query, columns)
             probabilities, model = outputs.probabilities, outputs.model
             if self._shadows is not None and is_shadowed(query):
-                comparison = Comparison(query, columns, ranked.post, outputs, names)
+                comparison = Comparison(clusters, query, columns, ranked.post, outputs, names)
         if probabilities is not None and query.keep is not None:
             query.keep.end(attempt(query, "keep_slate", partial(kept, query, ranked, probabilities, model), None))
         if probabilities is not None and surface.has("dpp", query.parameters):
-            vectors = attempt(query, "vectors", partial(self._vectors, query, ranked, probabilities), None)
+            vectors = attempt(query, "vectors", partial(vectors_of, clusters.prod, query, ranked, probabilities), None)
         accounting.timed("rank", time.perf_counter() - start_s)
         return Ranked(query, ranked, probabilities, accounting, names, model, vectors, comparison)
 
-    def _vectors(self, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]) -> LikelyVectors:
-        """Return the unit vectors of the candidates that may be selected, zeros for the others."""
-        alone = score_alone(query, table, probabilities)
-        likely = best_first(alone, table, VECTORS_MAX)
-        if query.parameters.cold_start.enabled:
-            # Cold start may raise one that ranks low: the best it can choose from are among them.
-            small = best_first(alone, table, COLD_STARTS, np.flatnonzero(eligible(query, table)))
-            likely = np.concatenate([likely[: VECTORS_MAX - len(small)], small])
-        vectors = self._clusters.prod.embed_posts(
-            table.rank_post[likely], table.rank_author[likely], table.rank_terms[likely]
-        )
-        return LikelyVectors.of(len(table), likely, vectors)
+
+def vectors_of(
+    phoenix: Phoenix, query: Query, table: CandidateTable, probabilities: npt.NDArray[np.float32]
+) -> LikelyVectors:
+    """Return the unit vectors of the candidates that may be selected, zeros for the others."""
+    alone = score_alone(query, table, probabilities)
+    likely = best_first(alone, table, VECTORS_MAX)
+    if query.parameters.cold_start.enabled:
+        # Cold start may raise one that ranks low: the best it can choose from are among them.
+        small = best_first(alone, table, COLD_STARTS, np.flatnonzero(eligible(query, table)))
+        likely = np.concatenate([likely[: VECTORS_MAX - len(small)], small])
+    vectors = phoenix.embed_posts(table.rank_post[likely], table.rank_author[likely], table.rank_terms[likely])
+    return LikelyVectors.of(len(table), likely, vectors)
 
 
 class RankLogic(StatefulBatchLogic[Any, Ranked | Compared, None]):

@@ -117,9 +117,9 @@ class Job:
         )
         self.intake.clock_ms = state.posts_positions.clock_ms
         # Viewers wait here: what shadow models have no time for is passed over.
-        self._shadows = Shadows(clusters, may_lose=True) if len(clusters.names) > 1 else None
-        self._ranker = Ranker(clusters, what.threads, what.threads * IN_WORK_PER_THREAD, self._shadows)
-        self._flow = ForYou(self.intake, clusters.prod, self._ranker)
+        self._shadows = Shadows(may_lose=True) if len(clusters.names) > 1 else None
+        self._ranker = Ranker(what.threads, what.threads * IN_WORK_PER_THREAD, self._shadows)
+        self._flow = ForYou(self.intake, clusters, self._ranker)
         self._polls = 0
         self._due = False
         self._stopping = False
@@ -238,7 +238,7 @@ class Job:
         if latest is None or index is None or now_s - self._probed_at_s < PROBE_EVERY_S:
             return
         self._probed_at_s = now_s
-        vector = self._flow.phoenix.embed_viewer(latest.context)
+        vector = self._flow.clusters.prod.embed_viewer(latest.context)
         self._metrics.index_recall.set(index.recall(vector[None], latest.parameters.retrieval.posts_max))
 
     def _finish(self) -> None:

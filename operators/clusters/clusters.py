@@ -59,6 +59,16 @@ class Clusters:
         """Return the models of checkpoints. Raises CheckpointRefused, saying why in one sentence."""
         return cls(Phoenix.load(prod), {name: Phoenix.load(path) for name, path in others.items()})
 
+    def with_model(self, name: str, phoenix: Phoenix) -> "Clusters":
+        """Return the same models with another in the place of one of them.
+
+        Raises CheckpointRefused where there is none of that name, or where one of them can't be beside the other.
+        """
+        if name not in self._models:
+            raise CheckpointRefused(f"no cluster is called {name}; this job has {', '.join(self._models)}")
+        models = {**self._models, name: phoenix}
+        return Clusters(models.pop(PROD), models)
+
     @property
     def names(self) -> tuple[str, ...]:
         """The names, `prod` first."""

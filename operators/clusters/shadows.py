@@ -36,8 +36,12 @@ DIGITS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What is to be compared: the candidates of a request, their keys, and what its own models said of them."""
+    """What is to be compared: the candidates of a request, their keys, and what its own models said of them.
 
+    `clusters` are the models as they were when the request was ranked.
+    """
+
+    clusters: Clusters
     query: Query
     candidates: Candidates
     posts: Keys
@@ -70,8 +74,7 @@ class Shadows:
     job on Kafka has viewers waiting. A replay waits for room instead, so that it always gives the same.
     """
 
-    def __init__(self, clusters: Clusters, waiting_max: int = 8, may_lose: bool = False) -> None:
-        self._clusters = clusters
+    def __init__(self, waiting_max: int = 8, may_lose: bool = False) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="shadow")
         self._waiting_max = waiting_max
         self._may_lose = may_lose
@@ -111,35 +114,37 @@ class Shadows:
             if name in answers:
                 continue
             try:
-                answers[name] = self._clusters.ask(name, what.query, what.candidates)
+                answers[name] = what.clusters.ask(name, what.query, what.candidates)
             except Exception:  # a model may fail in any way; nobody waits for this one
                 log.exception("shadow model %s failed for request %s", name, what.query.request.event.request)
                 failed.append(name)
-        scores = self._told(what, answers, failed)
+        scores = told(what, answers, failed)
         return Compared(scores, what.query.request, time.perf_counter() - start_s)
 
-    def _told(self, what: Comparison, answers: dict[str, F32], failed: Sequence[str]) -> ShadowScores:
-        event, spell = what.query.request.event, what.names.original_id
-        count = min(len(what.posts), VALUES_MAX // max(1, len(answers) * len(ACTIONS)))
-        spelled = [spell(key) for key in what.posts[:count].tolist()]
-        rows = np.flatnonzero([one is not None for one in spelled])
-        columns: dict[str, list[float]] = {}
-        for name, outputs in answers.items():
-            told = rounded(outputs[rows])
-            for column, action in enumerate(ACTIONS):
-                columns[f"phoenix.{name}.{action}"] = told[:, column].tolist()
-        return ShadowScores(
-            at=event.at,
-            request=event.request,
-            viewer=event.viewer,
-            cluster=what.query.parameters.models.cluster,
-            ranked_by=what.outputs.model,
-            models={name: self._clusters.version(name) for name in answers},
-            candidates=len(what.posts),
-            posts=tuple(one for one in spelled if one is not None),
-            scores=columns,
-            failed=tuple(failed),
-        )
+
+def told(what: Comparison, answers: dict[str, F32], failed: Sequence[str]) -> ShadowScores:
+    """Return what is logged of a comparison: the answers of each model, and the models that failed."""
+    event, spell = what.query.request.event, what.names.original_id
+    count = min(len(what.posts), VALUES_MAX // max(1, len(answers) * len(ACTIONS)))
+    spelled = [spell(key) for key in what.posts[:count].tolist()]
+    rows = np.flatnonzero([one is not None for one in spelled])
+    columns: dict[str, list[float]] = {}
+    for name, outputs in answers.items():
+        values = rounded(outputs[rows])
+        for column, action in enumerate(ACTIONS):
+            columns[f"phoenix.{name}.{action}"] = values[:, column].tolist()
+    return ShadowScores(
+        at=event.at,
+        request=event.request,
+        viewer=event.viewer,
+        cluster=what.query.parameters.models.cluster,
+        ranked_by=what.outputs.model,
+        models={name: what.clusters.version(name) for name in answers},
+        candidates=len(what.posts),
+        posts=tuple(one for one in spelled if one is not None),
+        scores=columns,
+        failed=tuple(failed),
+    )
 
 
 def rounded(values: F32) -> npt.NDArray[np.float64]:

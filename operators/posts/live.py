@@ -9,15 +9,13 @@ from typing import Final
 
 import numpy as np
 
-from models.inputs import F32, U16
-from operators.keys import Keys
 from operators.posts.author_followers import AuthorFollowers
 from operators.posts.co_likers import CoLikers
-from operators.posts.columns import DELETED, Rows
 from operators.posts.counts import Counting, CountTable
 from operators.posts.index import CandidateIndex
 from operators.posts.interest_clusters import InterestClusters
-from operators.posts.records import Posts, Refusal
+from operators.posts.records import Refusal
+from operators.posts.renewal import Embed, Renewal, Work, add, at_once, forget
 from operators.posts.table import PostTable
 from operators.posts.thunder import Thunder
 from schemas.events import PostDeleted, PostEvent
@@ -25,6 +23,7 @@ from schemas.events import PostDeleted, PostEvent
 # Posts are dropped so long after they expire, as X's trim does at most (x-algorithm.md 2.2): a request that is older
 # than the newest event, by whatever was read in one go, still sees the posts of its own time.
 TRIM_LAG_MS: Final = 120_000
+NO_ROWS: Final = np.empty(0, np.int64)
 # New posts are embedded at the latest when so many wait: one call of the candidate tower takes as many.
 EMBEDDED_AT_ONCE: Final = 256
 
@@ -33,9 +32,6 @@ WAITING_MAX: Final = 64
 
 # Counts of posts that are gone are looked for when there are so many more than live posts.
 SPARE_COUNTS: Final = 10_000
-
-# Posts, authors and terms to unit vectors, float32[n, d].
-Embed = Callable[[Keys, Keys, U16], F32]
 
 
 class LivePosts:
@@ -63,7 +59,8 @@ class LivePosts:
         self._forget_counts_at = SPARE_COUNTS
         self.index = index
         self._embed = embed
-        self._do: Callable[[Callable[[], None]], object] = _at_once
+        self._renewal: Renewal | None = None
+        self._do: Callable[[Work], object] = at_once
         self._embedded = table.base  # rows before this one are in the index, or were never meant for it
 
     def apply(self, events: Sequence[PostEvent], now_ms: int | Sequence[int] | None = None) -> list[Refusal]:
@@ -81,7 +78,9 @@ class LivePosts:
         self.thunder.sync()
         removed = self.table.take_removed()
         if self.index is not None:
-            self._do(partial(_forget, self.index, removed, cutoff_ms - self.table.retention_ms))
+            self._do(partial(forget, self.index, removed, cutoff_ms - self.table.retention_ms))
+        if self._renewal is not None:
+            self._renewal.forget(removed, cutoff_ms - self.table.retention_ms)
         return refused
 
     @contextmanager
@@ -93,7 +92,7 @@ class LivePosts:
         with ThreadPoolExecutor(1, thread_name_prefix="index") as thread:
             waiting: deque[Future[None]] = deque()
 
-            def aside(work: Callable[[], None]) -> None:
+            def aside(work: Work) -> None:
                 waiting.append(thread.submit(work))
                 while len(waiting) > WAITING_MAX or (waiting and waiting[0].done()):
                     waiting.popleft().result()
@@ -105,7 +104,7 @@ class LivePosts:
                 for work in waiting:
                     work.result()
             finally:
-                self._do = _at_once
+                self._do = at_once
 
     def refresh_index(self) -> None:
         """Embed the originals added since the last time and put them into the index, without those deleted again."""
@@ -114,7 +113,30 @@ class LivePosts:
         if self.index is None or self._embed is None or not len(added):
             return
         new = self.table.gather(added)
-        self._do(partial(_add, self.index, self._embed, added, new))
+        self._do(partial(add, self.index, self._embed, added, new))
+
+    def renew(self, dimensions: int, embed: Embed, do: Callable[[Work], object] = at_once) -> Renewal:
+        """Begin an index of another model's vectors, which is told of what is deleted and expires from here on.
+
+        Whoever begins it calls `advance` until nothing is left, then `adopt`. One that was begun before is given up.
+        """
+        if self.index is None:
+            raise LookupError("there is no candidate index")
+        renewal = self._renewal = Renewal(self.table, CandidateIndex(dimensions, self.index.settings), embed, do)
+        renewal.forget(NO_ROWS, self.table.clock_ms - TRIM_LAG_MS - self.table.retention_ms)
+        return renewal
+
+    def give_up(self) -> None:
+        """Go on without the index that was begun, if one was."""
+        self._renewal = None
+
+    def adopt(self, renewal: Renewal) -> None:
+        """Search a renewed index from now on, once all work on it is done. Raises ValueError while any row is left."""
+        if renewal is not self._renewal or renewal.left:
+            raise ValueError(f"this index is not ready: {renewal.left} rows are left, or another was begun since")
+        self.table.take_added()  # they are in the new index, and the old one needs them no more
+        self._embedded = self.table.end
+        self.index, self._embed, self._renewal = renewal.index, renewal.embed, None
 
     def delete_author(self, author: int) -> None:
         """Delete all posts of an author, as if each were deleted now; posts of others no longer tell the name."""
@@ -140,20 +162,3 @@ class LivePosts:
         asked = [one for one in (self.co_likers, self.interest_clusters) if one is not None]
         parts = (self.table, self.thunder, self.counts, self.followers, *asked)
         return sum(part.memory_bytes() for part in parts)
-
-
-def _at_once(work: Callable[[], None]) -> None:
-    work()
-
-
-def _add(index: CandidateIndex, embed: Embed, rows: Rows, new: Posts) -> None:
-    """Embed posts and put them into the index, without those deleted already."""
-    index.add(rows, new.created_ms, embed(new.key, new.author, new.terms))
-    index.remove(rows[new.flags & DELETED != 0])
-
-
-def _forget(index: CandidateIndex, removed: Rows, before_ms: int) -> None:
-    """Take deleted posts and expired ones out of the index."""
-    if len(removed):
-        index.remove(removed)
-    index.expire(before_ms)

@@ -87,6 +87,10 @@ class CachedSlates:
             return None
         return promised.slate()
 
+    def clear(self) -> None:
+        """Forget all slates, and what is promised yet."""
+        self._entries.clear()
+
     def forget(self, viewer: int) -> None:
         """Forget the slate of a viewer who was deleted."""
         for entries in self._entries.values():

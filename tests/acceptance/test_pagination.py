@@ -45,8 +45,8 @@ class Job:
     def __init__(self, phoenix: Phoenix, parameters: dict[str, Value] | None = None) -> None:
         tree = DEFAULTS.overridden(parameters or {})
         state = MemoryState(tree, live_posts(tree, phoenix))
-        self._ranker = Ranker(Clusters(phoenix), 1, 1)
-        self._flow = ForYou(Intake(state, tree, Ownership()), phoenix, self._ranker)
+        self._ranker = Ranker(1, 1)
+        self._flow = ForYou(Intake(state, tree, Ownership()), Clusters(phoenix), self._ranker)
         self.letters: list[DeadLetter] = []
 
     def take(self, *events: Event) -> list[Feed]:

@@ -182,13 +182,13 @@ def comparison(clusters: Clusters, values: dict[str, Value], count: int = 4) -> 
     asked = asking({"models.shadow_rate": 1.0} | values)
     columns = candidates(count)
     posts = np.arange(1, count + 1, dtype=np.uint64)
-    return Comparison(asked, columns, posts, clusters.rank(asked, columns), Ids())
+    return Comparison(clusters, asked, columns, posts, clusters.rank(asked, columns), Ids())
 
 
 def test_shadow_models_and_the_one_that_ranks_are_told_of_side_by_side(
     clusters: Clusters, models: tuple[Phoenix, Phoenix]
 ) -> None:
-    shadows = Shadows(clusters)
+    shadows = Shadows()
     what = comparison(clusters, {"models.shadow": ["experiment1", "prod"]})
     shadows.submit(what)
     (compared,) = shadows.finished(wait=True)
@@ -206,7 +206,7 @@ def test_shadow_models_and_the_one_that_ranks_are_told_of_side_by_side(
 
 def test_a_shadow_model_that_fails_is_named_and_nothing_else_happens(models: tuple[Phoenix, Phoenix]) -> None:
     made = broken(models, "experiment1")
-    shadows = Shadows(made)
+    shadows = Shadows()
     what = comparison(made, {"models.shadow": ["experiment1"]})
     shadows.submit(what)
     (compared,) = shadows.finished(wait=True)
@@ -218,7 +218,7 @@ def test_a_shadow_model_that_fails_is_named_and_nothing_else_happens(models: tup
 
 def test_what_there_is_no_time_for_is_lost_and_counted_or_waited_for(clusters: Clusters) -> None:
     values: dict[str, Value] = {"models.shadow": ["experiment1"]}
-    waits, loses = Shadows(clusters, waiting_max=0), Shadows(clusters, waiting_max=0, may_lose=True)
+    waits, loses = Shadows(waiting_max=0), Shadows(waiting_max=0, may_lose=True)
     assert (waits.room(), loses.room()) == (False, True)
     loses.submit(comparison(clusters, values))
     assert (loses.lost, loses.busy()) == (1, False)
@@ -233,7 +233,7 @@ def test_a_comparison_fits_into_a_message(clusters: Clusters) -> None:
     # VALUES_MAX of 13 bytes and a comma each, and an id of 64 bytes a candidate: under the 4 MiB of the topic
     assert VALUES_MAX * 14 + VALUES_MAX // (2 * len(ACTIONS)) * 68 < 4 << 20
     count = VALUES_MAX // (2 * len(ACTIONS)) + 100
-    shadows = Shadows(clusters)
+    shadows = Shadows()
     shadows.submit(comparison(clusters, {"models.shadow": ["experiment1"]}, count))
     (compared,) = shadows.finished(wait=True)
     shadows.close()
