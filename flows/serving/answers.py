@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import msgspec
+from msgspec.structs import replace as replace_fields
 
 from flows.for_you import Answer
 from flows.serving.counts import Counts
 from flows.serving.earlier import Answered, Earlier
-from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED, SHADOW_SCORES
+from flows.serving.positions import DEAD_LETTERS, FEEDS, SERVED, SERVED_FEATURES, SHADOW_SCORES
 from infra.kafka.headers import TRACEPARENT, origin_headers, schema_header, trace_headers
 from infra.kafka.outbox import Outbox, Outgoing
 from infra.kafka.topics import MESSAGE_BYTES_MAX, TOPIC
@@ -41,14 +41,17 @@ class Answers:
         self._metrics = metrics
         self._tracing = tracing
         self._owns = owns
-        self._schemas = {
-            topic: schema_header(TOPIC[topic].schema) for topic in (FEEDS, SERVED, SHADOW_SCORES, DEAD_LETTERS)
-        }
+        sent = (FEEDS, SERVED, SERVED_FEATURES, SHADOW_SCORES, DEAD_LETTERS)
+        self._schemas = {topic: schema_header(TOPIC[topic].schema) for topic in sent}
         self.answers = 0
         self.letters = 0
 
     def send(self, answers: list[Answer]) -> None:
-        """Send feeds, and after each what it showed."""
+        """Send feeds, and after each what it showed; before it what the model saw, where that is asked for.
+
+        Features can't be made again with the same bits, feeds and what they showed can be told again: sent in this
+        order, no feed is out without its features, whenever the process dies.
+        """
         for answer in answers:
             self.answers += 1
             request, feed = answer.request, answer.feed
@@ -69,16 +72,20 @@ class Answers:
             if answer.served is not None:
                 about = [*headers, self._schemas[SERVED], *trace]
                 served = Outgoing((SERVED, origin.partition), key, encode(answer.served), about, patient=True)
-            self._outbox.send(
-                Outgoing(
-                    (FEEDS, origin.partition),
-                    key,
-                    encode(feed),
-                    [*headers, self._schemas[FEEDS], *trace],
-                    delivered=partial(self._delivered, origin.published_ms),
-                    then=served,
-                )
+            outgoing = Outgoing(
+                (FEEDS, origin.partition),
+                key,
+                encode(feed),
+                [*headers, self._schemas[FEEDS], *trace],
+                delivered=partial(self._delivered, origin.published_ms),
+                then=served,
             )
+            if answer.features is not None:
+                features = replace_fields(answer.features, served_at=time.time_ns() // 1_000_000)
+                about = [*headers, self._schemas[SERVED_FEATURES], *trace]
+                place = (SERVED_FEATURES, origin.partition)
+                outgoing = Outgoing(place, key, encode(features), about, then=outgoing)
+            self._outbox.send(outgoing)
 
     def _delivered(self, published_ms: int) -> None:
         if published_ms:
@@ -148,7 +155,7 @@ def _cut(letter: DeadLetter) -> DeadLetter:
     raw, key = letter.raw, letter.key
     if max(len(raw), len(key or b"")) <= MESSAGE_BYTES_MAX:
         return letter
-    return msgspec.structs.replace(
+    return replace_fields(
         letter,
         raw=raw[:MESSAGE_BYTES_MAX],
         key=None if key is None else key[:MESSAGE_BYTES_MAX],

@@ -10,6 +10,7 @@ from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Place
 
 FEEDS: Final = "feeds"
 SERVED: Final = "served"
+SERVED_FEATURES: Final = "served-features"  # sent before their feed: where there is none, they are made again
 DEAD_LETTERS: Final = "dead-letters"
 SHADOW_SCORES: Final = "shadow-scores"  # nobody needs to know how far it is
 OUTPUTS: Final = (FEEDS, SERVED, DEAD_LETTERS)

@@ -36,7 +36,8 @@ class TopicState(Struct, frozen=True):
     """A topic of the job as it is in the cluster; None and 0 where it is missing.
 
     `messages` counts offsets between the first and the last: a compacted topic holds fewer. `retention_s` is None for
-    ever; `retention_bytes` is a partition's limit, None where there is none.
+    ever; `retention_bytes` is a partition's limit, None where there is none; `broker_time` says whose clock messages
+    carry.
     """
 
     name: str
@@ -48,6 +49,7 @@ class TopicState(Struct, frozen=True):
     retention_bytes: int | None = None
     message_bytes_max: int = 0
     messages: int = 0
+    broker_time: bool = False
 
 
 def create_topics(
@@ -120,6 +122,7 @@ def list_topics(
                 retention_bytes=None if retention_bytes == _FOREVER else retention_bytes,
                 message_bytes_max=int(config["max.message.bytes"]),
                 messages=messages[full_name],
+                broker_time=config["message.timestamp.type"] == "LogAppendTime",
             )
         )
     return states

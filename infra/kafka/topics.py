@@ -30,7 +30,8 @@ class Topic(Struct, frozen=True):
     `key` is what messages are keyed by; `change` is a change of the graph, whose partition is its viewer's; `source`
     is the refused message's own key. `retention_s` is what the topic is created with, None for ever;
     `retention_min_s` is what the job can't do without, at least the store's retention where `for_store`.
-    `schema` is the id in the record header of that name.
+    `schema` is the id in the record header of that name. Messages carry the time at which the broker took them where
+    `broker_time`, else that of their producer.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Topic(Struct, frozen=True):
     retention_min_s: int = 0
     for_store: bool = False
     message_bytes_max: int = MESSAGE_BYTES_MAX
+    broker_time: bool = False
 
     def retention_needed_s(self, store_retention_s: int) -> int | None:
         """Return the least retention that the job can do with, None for ever."""
@@ -58,6 +60,7 @@ class Topic(Struct, frozen=True):
             "cleanup.policy": self.policy,
             "retention.ms": "-1" if retention_s is None else str(retention_s * 1000),
             "max.message.bytes": str(self.message_bytes_max),
+            "message.timestamp.type": "LogAppendTime" if self.broker_time else "CreateTime",
         }
 
 
@@ -66,7 +69,7 @@ TABLE: Final[tuple[Topic, ...]] = (
     Topic("posts", "post/1", "author", "posts created, deleted and labelled, authors labelled", False,
           retention_s=3 * DAY_S, for_store=True),
     Topic("engagements", "engagement/1", "viewer", "actions of viewers on posts, and their undoing", False,
-          retention_s=7 * DAY_S, for_store=True),
+          retention_s=7 * DAY_S, for_store=True, broker_time=True),
     # Compacted: the last word on each follow, block, mute, keyword, subscription and profile stays for ever.
     Topic("graph", "graph/1", "change", "follows, blocks, mutes, muted keywords, subscriptions, profiles", False,
           policy="compact"),
@@ -83,7 +86,7 @@ TABLE: Final[tuple[Topic, ...]] = (
           retention_min_s=DAY_S),
     # What the model saw of served posts: some 10 kB a feed, joined with engagements within the hour.
     Topic("served-features", "served-features/1", "viewer", "what the model saw of served posts, for training", True,
-          retention_s=3 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
+          retention_s=3 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX, broker_time=True),
     Topic("training-examples", "training-example/1", "viewer", "served posts with what came of them", True,
           retention_s=7 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
     Topic("late-engagements", "late-engagement/1", "viewer", "engagements that no open example took", True,

@@ -65,6 +65,7 @@ def test_topics_are_created_once_and_pass_their_own_check(real_broker: Broker, n
     assert [state.name for state in states] == [topic.name for topic in TABLE]
     assert {(state.partitions, state.replicas, state.messages) for state in states} == {(3, 1, 0)}
     assert states[0].retention_s == TOPIC["posts"].retention_s
+    assert [state.name for state in states if state.broker_time] == ["engagements", "served-features"]
 
 
 def test_messages_are_counted(real_broker: Broker, naming: Naming) -> None:
