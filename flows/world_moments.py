@@ -59,10 +59,15 @@ class Moment:
 
     def first(self, scores: Floats) -> Order:
         """Return the first posts of a feed in the order of some scores: one of each conversation, ties by newest."""
-        order = np.lexsort((-self.table.created_ms, -scores))
-        conversations = conversation_of(self.table)[order[: 20 * TOP]]
-        places = np.sort(np.unique(conversations, return_index=True)[1])
-        return order[places[:TOP]]
+        return first_of(self.table, scores)
+
+
+def first_of(table: CandidateTable, scores: Floats) -> Order:
+    """Return the rows of the first posts of a feed in the order of some scores [n], as `Moment.first` does."""
+    order = np.lexsort((-table.created_ms, -scores))
+    conversations = conversation_of(table)[order[: 20 * TOP]]
+    places = np.sort(np.unique(conversations, return_index=True)[1])
+    return order[places[:TOP]]
 
 
 def weigh(probabilities: npt.NDArray[np.floating], parameters: Parameters) -> Floats:
@@ -107,7 +112,7 @@ def _moment(query: Query, posts: LivePosts, worth: Worth, phoenix: Phoenix) -> M
     person = worth.person(query.context.key)
     if person == NOBODY:
         return None
-    table = _eligible(query, posts)
+    table = eligible(query, posts)
     rows = worth.posts(table.rank_post)
     table, rows = table.take(rows != NOBODY), rows[rows != NOBODY]
     if len(rows) < TOP:
@@ -128,7 +133,7 @@ def _moment(query: Query, posts: LivePosts, worth: Worth, phoenix: Phoenix) -> M
     return Moment(query, table, np.isin(table.original, brought.original), beliefs)
 
 
-def _eligible(query: Query, posts: LivePosts) -> CandidateTable:
+def eligible(query: Query, posts: LivePosts) -> CandidateTable:
     """Return all live posts that pass the filters, originals before reposts of them."""
     rows = np.arange(posts.table.base, posts.table.end)
     rows = rows[posts.table.visible(rows, query.at_ms)]

@@ -40,6 +40,7 @@ class Crowd:
         self._waiting: list[tuple[int, int, int, Event]] = []  # time, topic, order within both
         self._events = 0
         self._rows: dict[Id, int] = {}
+        self._people = {identity: row for row, identity in enumerate(self._world.people_ids)}
         self._asked: Asked | None = None
         self._met = 0
         self.worth = Worth(truth_of(self._world))
@@ -70,6 +71,10 @@ class Crowd:
     def rows_of(self, posts: Sequence[Id]) -> Ints:
         """Return the rows of posts, NOBODY for those that are not of this world."""
         return np.array([self._rows.get(post, NOBODY) for post in posts], np.int64)
+
+    def person_of(self, viewer: Id) -> int:
+        """Return the row of a person. Raises KeyError for one who is not of this world."""
+        return self._people[viewer]
 
     def save_truth(self, log: Path) -> Path:
         """Write the truth of all so far beside a log, and return where."""

@@ -1,0 +1,42 @@
+"""What is remembered of each feed of a closed loop: who saw which posts, and what they were truly worth."""
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+# A feed is judged by its first screenful.
+TOP = 10
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+class Judgement(Struct, frozen=True):
+    """A feed's first posts [n] against the truth, and what others would have shown at that moment.
+
+    `worth` is the mean true worth of the first posts by who chose them. `predicted` and `true` are float64[n, 19]: what
+    the model said of the posts shown, and what is true.
+    """
+
+    worth: dict[str, float]
+    predicted: Floats
+    true: Floats
+
+
+class ShownFeed(Struct, frozen=True):
+    """One feed: when, to which person (a row of the world), by which model; rows of its posts, reposts' originals."""
+
+    at_ms: int
+    person: int
+    model: str
+    posts: Ints
+    judgement: Judgement | None
+
+
+class Act(Struct, frozen=True):
+    """Something done with a post: when, by whom (a row), what, and the row of the post."""
+
+    at_ms: int
+    person: int
+    action: str
+    post: int
