@@ -270,8 +270,12 @@ def batch(of: list[Example], history_max: int, posts_max: int) -> ExampleBatch:
         valid=valid,
         co_liked=posts(_co_liked, np.uint32, CO_LIKED),
         viewer_counts=np.stack([one.context.counts for one in of]),
-        counts=posts(lambda one: one.posts.counts, np.uint32, COUNTS),
+        counts=posts(_counts, np.uint32, COUNTS),
     )
+
+
+def _counts(one: Example) -> U32:
+    return one.posts.counts if len(one.posts.counts) else np.zeros((1, COUNTS), np.uint32)
 
 
 def _co_liked(one: Example) -> U32:

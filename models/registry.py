@@ -7,6 +7,7 @@ or writes it anew where it is the same model. One process publishes into a folde
 """
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -128,8 +129,8 @@ class Registry:
             raise CheckpointRefused(f"{entry.path}: it holds model {phoenix.version}, not {entry.version}")
         return phoenix
 
-    def publish(self, phoenix: Phoenix, facts: Facts, serving: str = "") -> Entry:
-        """Write a model and enter it; all but the last `keep` are removed, but never the version named as serving.
+    def publish(self, phoenix: Phoenix, facts: Facts, keeping: Collection[str] = ()) -> Entry:
+        """Write a model and enter it; all but the last `keep` are removed, and but those of the versions `keeping`.
 
         The newest model published once more stays one entry: so a writer killed after publishing may repeat itself.
         An older one becomes the newest again. Raises CheckpointRefused as `entries` does, and OSError.
@@ -143,7 +144,7 @@ class Registry:
         made = Entry(phoenix.version, path, file_sha256(path), facts)
         entries = [*(one for one in entries if one.version != made.version), made]
         first = len(entries) - self._keep
-        kept = [one for place, one in enumerate(entries) if place >= first or one.version == serving]
+        kept = [one for place, one in enumerate(entries) if place >= first or one.version in keeping]
         lines = [_Line(one.version, one.path.name, one.sha256, one.facts) for one in kept]
         write_whole(self.folder / MANIFEST, msgspec.json.format(msgspec.json.encode(_Manifest(FORMAT, lines))) + b"\n")
         self._remove_all_but({one.path.name for one in kept})

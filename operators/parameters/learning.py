@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Struct
 
+from models.recipe import TrainingConfig
 from operators.parameters.entries import meta
 
 
@@ -19,3 +20,53 @@ class Learning(Struct, frozen=True, forbid_unknown_fields=True):
     late_s: Annotated[
         int, meta("actions that come so much later are still counted, apart from examples", "ours", "job", ge=0)
     ] = 86_400
+
+
+class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """How a model goes on learning from the stream of examples, and what it must show before it is published.
+
+    Raises ValueError where an interval is not at least two whole steps: judging and learning compile one shape.
+    """
+
+    interval_examples: Annotated[
+        int, meta("examples that are foretold, then learned from: 25 s of 1,000 events/s", "ours", "job", ge=2)
+    ] = 1024
+    examples_a_step: Annotated[int, meta("examples of one step of learning", "ours, as `train`", "job", ge=1)] = 64
+    posts_max: Annotated[int, meta("posts of an example at most, the first", "ours, as `train`", "job", ge=2)] = 32
+    learning_rate: Annotated[
+        float, meta("of all weights; a quarter of what a fresh model is trained with", "ours, measured", "job", ge=1e-9)
+    ] = 1e-3
+    averaging: Annotated[
+        float, meta("what the published weights, an average over steps, keep a step", "ours", "job", ge=0.0, le=0.9999)
+    ] = 0.98
+    warm_up_steps: Annotated[int, meta("steps over which the rate rises", "ours, as `train`", "job", ge=1)] = 50
+    publish_margin: Annotated[
+        float,
+        meta("a model whose loss may be larger than the serving one's by more is not published", "ours", "job", ge=0.0),
+    ] = 0.005
+    positives_min: Annotated[
+        int, meta("posts acted on among those a model is judged by, at least", "ours, measured", "job", ge=1)
+    ] = 200
+    order_s: Annotated[
+        int, meta("an example older than those learned from by more is passed over", "ours", "job", ge=0)
+    ] = 3600
+    remembered: Annotated[
+        int, meta("examples remembered, so that one that comes twice is learned once", "ours", "job", ge=0)
+    ] = 65_536
+    keep: Annotated[int, meta("published models kept in the registry, the last", "ours", "job", ge=1)] = 20
+
+    def __post_init__(self) -> None:
+        if self.interval_examples % self.examples_a_step or self.interval_examples < 2 * self.examples_a_step:
+            raise ValueError(
+                f"interval_examples {self.interval_examples} is not two or more whole steps of"
+                f" {self.examples_a_step} examples"
+            )
+
+    def training(self, retrieval: bool) -> TrainingConfig:
+        """Return the settings of the trainer; `retrieval` off leaves the towers as they are."""
+        return TrainingConfig(
+            learning_rate=self.learning_rate,
+            averaging=self.averaging,
+            warm_up_steps=self.warm_up_steps,
+            retrieval=retrieval,
+        )

@@ -14,7 +14,7 @@ from msgspec import Struct
 from operators.parameters.cached_slate import CachedSlate
 from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
-from operators.parameters.learning import Learning
+from operators.parameters.learning import Learning, LearningSettings
 from operators.parameters.models import Hybrid, Models
 from operators.parameters.scoring import ClusterInterest, Dpp, Fatigue, Gate, Reputation, Scoring, Weights
 from operators.parameters.selection import Pagination, Selection, Serving, SlateDiversity
@@ -62,6 +62,7 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     blending: Blending = Blending()
     serving: Serving = Serving()
     learning: Learning = Learning()
+    trainer: LearningSettings = LearningSettings()
 
     def says(self, switch: str) -> bool:
         """Return a parameter that switches something, by its dotted name; what has no switch is on."""

@@ -47,7 +47,7 @@ def test_the_last_are_kept_and_the_serving_one(tmp_path: Path, phoenixes: list[P
     registry = Registry(tmp_path, keep=2)
     versions = [phoenix.version for phoenix in phoenixes]
     for at, phoenix in enumerate(phoenixes):
-        registry.publish(phoenix, facts(at), serving=versions[0] if at < 4 else "")
+        registry.publish(phoenix, facts(at), keeping=versions[:1] if at < 4 else ())
         expected = {0: [0], 1: [0, 1], 2: [0, 1, 2], 3: [0, 2, 3], 4: [3, 4]}[at]
         assert [entry.version for entry in registry.entries()] == [versions[number] for number in expected]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
