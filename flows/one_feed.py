@@ -52,7 +52,7 @@ def one_feed(
     viewer or a time that no request may have, and for a bad cursor.
     """
     try:
-        asked = read_cursor(cursor, key_of(viewer)) if cursor else None
+        asked = read_cursor(cursor, key_of(viewer), feed) if cursor else None
     except CursorRefused as error:
         raise Refusal(f"--cursor: {error}") from None
     models = Clusters.load(checkpoint, clusters)
@@ -131,4 +131,4 @@ def _pages_before(wanted: FeedRequest, cursor: Cursor | None) -> Iterator[FeedRe
     plain = replace(wanted, explain=False, cursor="")
     yield plain
     for page in range(2, cursor.page):
-        yield replace(plain, cursor=issue(Cursor(cursor.session, page), viewer))
+        yield replace(plain, cursor=issue(Cursor(cursor.session, page), viewer, wanted.feed))

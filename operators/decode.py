@@ -245,7 +245,7 @@ def _take_request(
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return
     try:
-        cursor = read_cursor(event.cursor, viewer) if event.cursor else None
+        cursor = read_cursor(event.cursor, viewer, event.feed) if event.cursor else None
     except CursorRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.cursor")))
         return
