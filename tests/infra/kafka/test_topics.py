@@ -151,6 +151,7 @@ def test_other_events_are_keyed_by_viewer_or_author() -> None:
     assert key_and_partition(events.AuthorLabelled(at=1, author=3, labels=()))[0] == b"3"
     assert key_and_partition(events.Engagement(at=1, viewer=5, post=2, action="like", author=3))[0] == b"5"
     assert key_and_partition(events.Served(at=1, request=1, viewer=5, posts=()))[0] == b"5"
+    assert key_and_partition(events.ModelAnnounced(1, "1f55ff932d4d", "a.phoenix"), 16) == (b"prod", 7)
 
 
 def test_every_topic_with_messages_is_in_the_table() -> None:
