@@ -50,6 +50,15 @@ def alter(address: str, topic: str, **settings: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": address})
     admin.incremental_alter_configs([resource])[resource].result(10)
+    # The controller says that it is done before the broker knows.
+    wanted = {name.replace("_", "."): value for name, value in settings.items()}
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        known = admin.describe_configs([resource])[resource].result(10)
+        if all(known[name].value == value for name, value in wanted.items()):
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{topic} never has {wanted}")
 
 
 def test_topics_are_created_once_and_pass_their_own_check(real_broker: Broker, naming: Naming) -> None:
