@@ -1,50 +1,131 @@
 """The commands that make, bring and check recorded logs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
 
-from flows.options import Json, Log
+from flows.options import Json, Log, parameters_from
 from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table
 from operators.parameters import parse_assignment
 
+if TYPE_CHECKING:
+    from flows.closed_loop.study import LoopRun
+    from infra.world import WorldParameters
+
 
 def simulate(
-    out: Annotated[Path, typer.Argument(help="the log to write; its truth goes beside it")],
-    preset: Annotated[str, typer.Option(help="demo, small, large or before-demo")] = "demo",
+    out: Annotated[Path, typer.Argument(help="the log to write, its truth beside it; with --closed-loop a folder")],
+    preset: Annotated[str, typer.Option(help="demo, small, large or before-demo")] = "",
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", "-s", help="one parameter of the world, as people=1000; may be repeated"),
     ] = None,
+    people: Annotated[int | None, typer.Option(help="how many people, as --set people=")] = None,
+    days: Annotated[float | None, typer.Option(help="how many days, as --set days=")] = None,
     faults: Annotated[float, typer.Option(min=0, max=1, help="share of broken lines to put in")] = 0.0,
+    closed_loop: Annotated[
+        bool, typer.Option("--closed-loop", help="people read the job's own feeds, and it learns from what they do")
+    ] = False,
+    checkpoint: Annotated[
+        str,
+        typer.Option("--checkpoint", "-c", help="closed loop: the model to begin with; `untrained` has fresh weights"),
+    ] = "untrained",
+    model: Annotated[str, typer.Option(help="closed loop: the configuration of an untrained model")] = "demo",
+    job: Annotated[
+        list[str] | None, typer.Option("--job", help="closed loop: one parameter of the job, as name=value; repeatable")
+    ] = None,
+    learns: Annotated[bool, typer.Option("--learn/--no-learn", help="closed loop: whether the model learns")] = True,
+    learning: Annotated[
+        list[str] | None, typer.Option("--learning", help="closed loop: one setting of learning, as name=value")
+    ] = None,
+    judge: Annotated[int, typer.Option(min=1, help="closed loop: judge every so many-th feed against the truth")] = 4,
+    compares: Annotated[
+        bool, typer.Option("--compare/--no-compare", help="closed loop: small worlds under changed parameters as well")
+    ] = True,
+    full: Annotated[bool, typer.Option("--full", help="closed loop: compare in larger worlds for six weeks")] = False,
     as_json: Json = False,
 ) -> None:
     """Simulate a seeded social world and write its log, with the truth about everybody's taste beside it.
 
     Example: `run_flow.py simulate out/world/log.jsonl.zst --preset demo --set people=500 --set seed=7`
+
+    With `--closed-loop` the feeds people read are the job's, models learn from what comes of them and take over while
+    it runs, and a report with plots says what that does:
+    `run_flow.py simulate --closed-loop out/loop --days 7 --people 100`
     """
-    from infra.world import PRESETS, inject_faults
+    with refusals():
+        sizes = {name: value for name, value in (("people", people), ("days", days)) if value is not None}
+        world = _world(preset or ("loop" if closed_loop else "demo"), assignments, sizes)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if closed_loop:
+            run = _loop_run(world, checkpoint, model, job, learning if learns else None, learns, judge)
+            _closed_loop(out, run, compares, full, as_json)
+        else:
+            _open_loop(out, world, faults, as_json)
+
+
+def _world(preset: str, assignments: list[str] | None, sizes: dict[str, Any]) -> "WorldParameters":
+    """Return the world asked for. Raises Refusal."""
+    from infra.world import PRESETS
+
+    if preset not in PRESETS:
+        raise Refusal(f"no world is called {preset}: choose one of {', '.join(PRESETS)}")
+    changes = dict(parse_assignment(one) for one in assignments or []) | sizes
+    try:
+        return msgspec.convert(msgspec.structs.asdict(PRESETS[preset]) | changes, type(PRESETS[preset]))
+    except msgspec.ValidationError as error:
+        raise Refusal(f"the world refuses a parameter: {error}") from None
+
+
+def _open_loop(out: Path, world: "WorldParameters", faults: float, as_json: bool) -> None:
+    from infra.world import inject_faults
     from infra.world import simulate as make
 
-    with refusals():
-        if preset not in PRESETS:
-            raise Refusal(f"no world is called {preset}: choose one of {', '.join(PRESETS)}")
-        changes = dict(parse_assignment(one) for one in assignments or [])
-        try:
-            world = msgspec.convert(msgspec.structs.asdict(PRESETS[preset]) | changes, type(PRESETS[preset]))
-        except msgspec.ValidationError as error:
-            raise Refusal(f"the world refuses a parameter: {error}") from None
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with bar(f"simulating {world.people:,} people", as_json) as progress:
-            summary = make(out, world, lambda share: progress(share, 1.0))
-        broken = inject_faults(out, out, faults, world.seed) if faults else {}
+    with bar(f"simulating {world.people:,} people", as_json) as progress:
+        summary = make(out, world, lambda share: progress(share, 1.0))
+    broken = inject_faults(out, out, faults, world.seed) if faults else {}
     if as_json:
         print_json({"summary": summary, "faults": broken})
         return
     rows = [{"what": kind, "events": count} for kind, count in (summary.kinds | broken).items()]
     console.print(rows_table(f"{summary.events:,} events of {summary.people:,} people in {out}", rows))
+
+
+def _loop_run(
+    world: "WorldParameters",
+    checkpoint: str,
+    model: str,
+    job: list[str] | None,
+    learning: list[str] | None,
+    learns: bool,
+    judge: int,
+) -> "LoopRun":
+    """Return the closed loop asked for. Raises Refusal and ParameterRefused."""
+    from flows.closed_loop.study import LEARNING, LoopRun
+
+    settings = None
+    if learns:
+        changes = dict(parse_assignment(one) for one in learning or [])
+        try:
+            settings = msgspec.convert(msgspec.structs.asdict(LEARNING) | changes, type(LEARNING))
+        except msgspec.ValidationError as error:
+            raise Refusal(f"--learning: {error}") from None
+    return LoopRun(world, parameters_from(None, job), checkpoint, model, settings, judge)
+
+
+def _closed_loop(out: Path, run: "LoopRun", compares: bool, full: bool, as_json: bool) -> None:
+    from flows.closed_loop.command import REPORT, Wanted, study
+    from flows.closed_loop.study import summary_rows
+
+    figures = study(Wanted(out, run, compares, full), as_json)
+    if as_json:
+        print_json(figures)
+        return
+    console.print(
+        rows_table(f"shares of the best possible, the last day; {out / REPORT} tells more", summary_rows(figures))
+    )
 
 
 def import_command(

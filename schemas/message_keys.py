@@ -9,7 +9,6 @@ from schemas.events import (
     Block,
     Event,
     Follow,
-    ModelAnnounced,
     Mute,
     MuteKeyword,
     Profile,
@@ -65,15 +64,13 @@ def message_key(event: Event) -> bytes:
         return orjson.dumps([event.viewer, "mute_keyword", event.keyword])
     if isinstance(event, Follow | Block | Mute | Subscribe):
         return orjson.dumps([event.viewer, _AUTHOR_KINDS[type(event)], event.author])
-    return key_of_id(_named(event))
+    return key_of_id(_viewer_or_author(event))
 
 
 def message_partition(event: Event, partitions: int) -> int:
-    """Return the partition of an event's message: that of its viewer, of a post's author, of a model's cluster."""
-    return partition_of_id(_named(event), partitions)
+    """Return the partition of an event's message: that of its viewer, of a post's author."""
+    return partition_of_id(_viewer_or_author(event), partitions)
 
 
-def _named(event: Event) -> Id:
-    if isinstance(event, ModelAnnounced):
-        return event.cluster
+def _viewer_or_author(event: Event) -> Id:
     return event.author if isinstance(event, POST_EVENTS) else event.viewer

@@ -11,6 +11,7 @@ from flows.closed_loop.learning import Learner
 from flows.closed_loop.records import Act, ShownFeed
 from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
+from flows.terminal import Refusal
 from infra.polls import EachSink, PollSource, run
 from infra.world import Crowd
 from infra.world.sessions import Asked
@@ -38,7 +39,7 @@ class Lived:
     models: list[tuple[int, str]] = field(default_factory=list)
 
 
-class LearningRefused(RuntimeError):
+class LoopRefused(Refusal):
     """A closed loop that can't go on: the job refused something a simulated person did."""
 
 
@@ -68,7 +69,7 @@ class MemoryLoop:
         self._offset = 0
 
     def run(self, progress: Callable[[float, float], None]) -> Lived:
-        """Live to the end of the world. Raises LearningRefused where the job refuses what people do."""
+        """Live to the end of the world. Raises LoopRefused where the job refuses what people do."""
         parameters = self.crowd.parameters
         span_ms = self.crowd.end_ms - parameters.start_ms
 
@@ -87,6 +88,11 @@ class MemoryLoop:
         run(for_you(self._job, source, Sinks(EachSink(self._answers), EachSink(_refuse))))
         self._ranker.close()
         return self.lived
+
+    @property
+    def events(self) -> int:
+        """How many events there were so far, what was served among them."""
+        return self._driver.events
 
     def shown(self, asked: Asked, feed: Feed) -> None:
         """Remember a feed and judge it: the state is still that of its request."""
@@ -147,4 +153,4 @@ class _Watched(ForYou):
 
 
 def _refuse(letters: list[DeadLetter]) -> None:
-    raise LearningRefused(f"the job refused what people did: {letters[0].path}: {letters[0].reason}")
+    raise LoopRefused(f"the job refused what people did: {letters[0].path}: {letters[0].reason}")

@@ -234,7 +234,8 @@ class ContinuousTrainer:
         judged = self._judge(given, positives)
         published = self._publish(judged) if judged.candidate is not None else None
         skipped = self._trainer.report().skipped
-        self._trainer.learn(given)
+        for _ in range(self._settings.passes):
+            self._trainer.learn(given)
         del self._trainer.losses[:-LOSSES_KEPT]
         self._from_ms, self._to_ms = min(self._from_ms or times[0], times[0]), max(self._to_ms, times[-1])
         # From the middle of the times, which a wrong clock can't move far.

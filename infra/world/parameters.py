@@ -70,5 +70,14 @@ PRESETS: Final[dict[str, WorldParameters]] = {
     "small": WorldParameters(people=40, days=1.0, follows_per_person=8.0),
     "large": WorldParameters(people=5_000, days=7.0, follows_per_person=60.0),
     # Twelve weeks of the demo's people, for its model to learn from: nothing of the demo itself is in them.
+    # For closed loops: people who come often, so that a simulated week teaches something.
+    "loop": WorldParameters(
+        people=100,
+        days=7.0,
+        posts_per_person_day=6.0,
+        sessions_per_person_day=4.0,
+        requests_per_session=3,
+        follows_per_person=12.0,
+    ),
     "before-demo": _DEMO.before(days=84.0),
 }

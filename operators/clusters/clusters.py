@@ -64,7 +64,8 @@ class Clusters:
 
         Raises CheckpointRefused where there is none of that name, or where one of them can't be beside the other.
         """
-        self.version(name)
+        if name not in self._models:
+            raise CheckpointRefused(f"no cluster is called {name}; this job has {', '.join(self._models)}")
         models = {**self._models, name: phoenix}
         return Clusters(models.pop(PROD), models)
 
@@ -74,9 +75,7 @@ class Clusters:
         return tuple(self._models)
 
     def version(self, name: str) -> str:
-        """Return the version of a model. Raises CheckpointRefused where there is none of that name."""
-        if name not in self._models:
-            raise CheckpointRefused(f"no cluster is called {name}; this job has {', '.join(self._models)}")
+        """Return the version of a model."""
         return self._models[name].version
 
     def check(self, parameters: Parameters) -> None:

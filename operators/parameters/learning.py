@@ -32,6 +32,9 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
         int, meta("examples that are foretold, then learned from: 25 s of 1,000 events/s", "ours", "job", ge=2)
     ] = 1024
     examples_a_step: Annotated[int, meta("examples of one step of learning", "ours, as `train`", "job", ge=1)] = 64
+    passes: Annotated[
+        int, meta("times that an interval is learned from: more where examples are few", "ours", "job", ge=1)
+    ] = 1
     posts_max: Annotated[int, meta("posts of an example at most, the first", "ours, as `train`", "job", ge=2)] = 32
     learning_rate: Annotated[
         float, meta("of all weights; a quarter of what a fresh model is trained with", "ours, measured", "job", ge=1e-9)

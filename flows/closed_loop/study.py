@@ -1,0 +1,213 @@
+"""A study of the closed loop: one crowd and a model that learns from it, then small crowds under changed parameters."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from flows.closed_loop.judging import SERVED
+from flows.closed_loop.learning import Learner
+from flows.closed_loop.measures import (
+    Calibration,
+    Concentration,
+    Reach,
+    Suppression,
+    Utility,
+    calibration,
+    concentration,
+    reach,
+    suppression,
+    utility,
+)
+from flows.closed_loop.memory import Lived, MemoryLoop
+from flows.training_sources import changed_parameters
+from infra.logs import LogWriter
+from infra.world import PRESETS as WORLDS
+from infra.world import Crowd, WorldParameters
+from infra.world.parameters import DAY_MS
+from models.phoenix import Phoenix
+from operators.parameters import Parameters, Value
+from operators.parameters.learning import LearningSettings
+
+UNTRAINED: Final = "untrained"
+LOG: Final = "log.jsonl.zst"
+LEARNED: Final = "learned.phoenix"
+FIGURES: Final = "report.json"
+SMALL_PEOPLE: Final = 30
+SMALL_DAYS: Final = 4.0
+FULL_PEOPLE: Final = 100
+FULL_DAYS: Final = 42.0
+SPANS: Final = 6  # of a loop, over which concentration is told
+
+Told = Callable[[float, float], None]
+
+
+class Variant(Struct, frozen=True):
+    """A change of the job's parameters to see what it moves, and what it is in words."""
+
+    name: str
+    changes: dict[str, Value]
+    words: str
+
+
+# A crowd gives thousands of examples where a platform gives millions: small steps, each interval several times, a new
+# model every few hours of simulated time.
+LEARNING: Final = LearningSettings(
+    interval_examples=64,
+    examples_a_step=16,
+    passes=4,
+    learning_rate=4e-3,
+    averaging=0.9,
+    warm_up_steps=10,
+    publish_margin=0.02,
+    positives_min=50,
+)
+# One thing changed at a time; what each is worth in the small world is told beside the job as it is.
+VARIANTS: Final = (
+    Variant("as it is", {}, "the job's own parameters"),
+    Variant(
+        "no diversity",
+        {"dpp.enabled": False, "scoring.author_diversity": False},
+        "no DPP, and an author's later posts count as much as the first",
+    ),
+    Variant("strangers in full", {"scoring.out_of_network": False}, "posts of authors not followed at full score"),
+    Variant("strangers at a quarter", {"scoring.oon_factor": 0.25}, "posts of authors not followed at .25 of it"),
+    Variant("no cold start", {"cold_start.enabled": False}, "small authors get no place of their own"),
+    Variant(
+        "worth alone",
+        {
+            "dpp.enabled": False,
+            "scoring.author_diversity": False,
+            "scoring.out_of_network": False,
+            "scoring.reply_mutual_follow_boost": 0.0,
+        },
+        "nothing stands between the weighted sum of predictions and the order",
+    ),
+)
+
+
+class Figures(Struct, frozen=True):
+    """What one closed loop came to, and the command that gives the same."""
+
+    name: str
+    words: str
+    command: str
+    people: int
+    days: float
+    events: int
+    feeds: int
+    models: list[tuple[float, str]]  # day, version
+    utility: list[Utility]
+    calibration: list[Calibration]
+    concentration: list[Concentration]
+    suppression: Suppression
+    reach: Reach
+
+
+class LoopRun(Struct, frozen=True):
+    """One closed loop to run; it learns with `settings`, or not at all without.
+
+    `start` is what the command line calls the model that it begins with: a checkpoint, or `untrained` for fresh
+    weights of the configuration `model`.
+    """
+
+    world: WorldParameters
+    parameters: Parameters
+    start: str
+    model: str
+    settings: LearningSettings | None
+    judge_every: int = 1
+
+    def command(self, out: Path, last: str = "--no-compare") -> str:
+        """Return the command line that lives the same life into a folder."""
+        usual = WORLDS["loop"]
+        world = [
+            f"--set {name}={value}"
+            for name, value in msgspec.structs.asdict(self.world).items()
+            if value != getattr(usual, name) and name not in {"people", "days"}
+        ]
+        job = [one.replace("--set", "--job") for one in changed_parameters(self.parameters)]
+        parts = [
+            f"run_flow.py simulate --closed-loop {quote(str(out))}",
+            f"--people {self.world.people} --days {self.world.days:g} --checkpoint {quote(self.start)}",
+            *([f"--model {self.model}"] if self.start == UNTRAINED and self.model != "demo" else []),
+            *world,
+            *job,
+            *self._learning(),
+            *([f"--judge {self.judge_every}"] if self.judge_every > 1 else []),
+            last,
+        ]
+        return " ".join(part for part in parts if part)
+
+    def _learning(self) -> list[str]:
+        """Return how it learns, as the command line has it where it differs from LEARNING."""
+        if self.settings is None:
+            return ["--no-learn"]
+        plain, usual = msgspec.structs.asdict(self.settings), msgspec.structs.asdict(LEARNING)
+        return [f"--learning {name}={value}" for name, value in plain.items() if value != usual[name]]
+
+
+def live(
+    run: LoopRun, phoenix: Phoenix, out: Path, learner: Learner | None, name: str, words: str, told: Told
+) -> Figures:
+    """Run a closed loop, write its log and truth into a folder, and return what it came to. Raises LoopRefused."""
+    out.mkdir(parents=True, exist_ok=True)
+    crowd = Crowd(run.world)
+    with LogWriter(out / LOG) as writer:
+        parameters = run.parameters.overridden({"learning.features_enabled": learner is not None})
+        loop = MemoryLoop(crowd, parameters, phoenix, learner, run.judge_every, writer.write)
+        lived = loop.run(told)
+    crowd.save_truth(out / LOG)
+    return _figures(run, crowd, lived, loop.events, run.command(out), name, words)
+
+
+def final_share(figures: Figures) -> float | None:
+    """Return the served feeds' share of the best possible on the last day that was judged."""
+    return figures.utility[-1].share_of_best.get(SERVED) if figures.utility else None
+
+
+def summary_rows(figures: Sequence[Figures]) -> list[dict[str, str | int | float]]:
+    """Return a row for each loop, for people."""
+    return [
+        {
+            "loop": one.name,
+            "feeds": one.feeds,
+            "models": len(one.models),
+            "served": final_share(one) or 0.0,
+            "topics": one.concentration[-1].effective_topics if one.concentration else 0.0,
+            "small authors": one.reach.small_share,
+        }
+        for one in figures
+    ]
+
+
+def small_world(world: WorldParameters, full: bool) -> WorldParameters:
+    """Return the world in which variants are compared: the same habits, fewer people, tastes that stay."""
+    people, days = (FULL_PEOPLE, FULL_DAYS) if full else (SMALL_PEOPLE, SMALL_DAYS)
+    return msgspec.structs.replace(
+        world, people=people, days=days, follows_per_person=min(world.follows_per_person, people / 4),
+        taste_drift_day=0.0, taste_change_day=0.0,
+    )  # fmt: skip
+
+
+def _figures(run: LoopRun, crowd: Crowd, lived: Lived, events: int, command: str, name: str, words: str) -> Figures:
+    start, posts = run.world.start_ms, crowd.posts
+    span = max(int(run.world.days * DAY_MS / SPANS), 1)
+    return Figures(
+        name=name,
+        words=words,
+        command=command,
+        people=run.world.people,
+        days=run.world.days,
+        events=events,
+        feeds=len(lived.feeds),
+        models=[((at - start) / DAY_MS, version) for at, version in lived.models],
+        utility=utility(lived.feeds, start),
+        calibration=calibration(lived.feeds, start),
+        concentration=concentration(lived.feeds, posts, crowd.tastes, start, span),
+        suppression=suppression(lived.feeds, lived.acts, posts),
+        reach=reach(lived.feeds, posts, crowd.followers()),
+    )
