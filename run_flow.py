@@ -15,6 +15,7 @@ import msgspec
 import typer
 
 from flows import log_commands, model_commands, parameter_commands
+from flows.experiments import commands as experiment_commands
 from flows.options import (
     Checkpoint,
     Cluster,
@@ -192,6 +193,7 @@ def feed(
 
 model_commands.add_to(app)
 parameter_commands.add_to(app)
+experiment_commands.add_to(app)
 add_to(app)
 
 
