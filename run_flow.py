@@ -25,6 +25,7 @@ from flows.options import (
     InsertsOption,
     Json,
     Log,
+    Models,
     Out,
     ParameterFile,
     PostsOption,
@@ -63,6 +64,7 @@ def replay(
     experiments: ExperimentFile = None,
     visibility: VisibilityFile = None,
     cluster: Cluster = None,
+    models: Models = None,
     instances: Annotated[
         int, typer.Option("--instances", "-n", min=1, max=64, help="processes that share the viewers")
     ] = 1,
@@ -94,6 +96,7 @@ def replay(
             experiments=arms,
             visibility=visibility_from(visibility),
             clusters=clusters_from(cluster),
+            models=models,
         )
         if verify:
             verified(many.verify(what, sorted({1, 2, 4, instances}), errors), as_json)
@@ -147,6 +150,7 @@ def feed(
     file: ParameterFile = None,
     assignments: Set = None,
     cluster: Cluster = None,
+    models: Models = None,
     explain: Annotated[bool, typer.Option(help="show how each score came about and what was dropped why")] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=200, help="how many posts")] = None,
     cursor: FeedCursor = "",
@@ -184,6 +188,7 @@ def feed(
                 tuple(viewer_id(post) for post in posts or ()),
                 inserts_from(inserts),
                 cursor,
+                models,
             )
     if as_json:
         print_json(made)

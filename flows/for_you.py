@@ -3,6 +3,8 @@
     source ─▶ decode ─▶ posts ─▶ viewers ─▶ candidates ─▶ filter ─▶ rank ─▶ slate ─▶ feeds, served
                  └───────┴──▶ dead letters              (live posts)      (threads)
 
+Models that the log announces are taken up between posts and viewers, at their place in the log.
+
 One worker, one source: Bytewax takes each poll through the whole chain before it asks for the next, so what a request
 sees is what the log says before it (docs/decisions/0001-one-chain.md). Source, sinks and state come from outside.
 """
@@ -11,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
@@ -22,7 +25,8 @@ from bytewax.outputs import Sink
 from flows.intake import Intake
 from flows.learning.messages import features_of
 from models.phoenix import CheckpointRefused, Phoenix
-from operators.clusters import PROD, Clusters, Compared
+from operators.clusters import PROD, Clusters, Compared, load_announced
+from operators.decode import Poll, dead_letter
 from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.reranking import promised, slate_for
 from operators.pipeline.runner import Accounting, attempt, run_filters
@@ -33,6 +37,7 @@ from operators.ranking import Ranker, RankLogic
 from operators.score_posts import would_drop
 from operators.slate import SHED, make_feed, refused_feed
 from operators.viewers.query import Query, Request
+from schemas.codec import Refused
 from schemas.events import Served
 from schemas.feeds import DeadLetter, Feed
 from schemas.learning import ServedFeatures
@@ -89,17 +94,31 @@ class ForYou:
     """The work of each step from the query on, over the state that the intake keeps up, and models.
 
     A request is answered with the models that are there when its candidates are gathered, however long it takes.
+    Announced checkpoints lie in `models` unless their paths are absolute.
     """
 
-    def __init__(self, intake: Intake, clusters: Clusters, ranker: Ranker) -> None:
+    def __init__(self, intake: Intake, clusters: Clusters, ranker: Ranker, models: Path = Path()) -> None:
         self.intake = intake
         self.state = intake.state
         self.clusters = clusters
         self.ranker = ranker
+        self._models = models
         # Requests read and not yet answered, by partition and offset; the answers so far, and the query of the last.
         self.unanswered: set[tuple[int, int]] = set()
         self.answers = 0
         self.latest: Query | None = None
+
+    def take_announced(self, poll: Poll) -> Poll:
+        """Take up the models that a poll announces; those that can't be are dead letters, and nothing changes."""
+        for event, origin in poll.announced:
+            try:
+                if event.model != self.clusters.version(event.cluster):
+                    candidates_max = self.intake.parameters.selection.candidates_max
+                    self.take_model(load_announced(event, self._models, candidates_max), event.cluster)
+            except CheckpointRefused as error:
+                poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.checkpoint")))
+                self.intake.dead_letters += 1
+        return poll
 
     def take_model(self, phoenix: Phoenix, name: str = PROD) -> None:
         """Answer all later requests with another model in the place of the one of that name.
@@ -188,7 +207,8 @@ def for_you(job: ForYou, source: Source[RawPoll], sinks: Sinks) -> Dataflow:
     flow, intake = Dataflow("for_you"), job.intake
     polls = op.input("source", flow, source)
     decoded = op.key_on("decode", op.map("decode_poll", polls, intake.decode), lambda _poll: "posts")
-    posts = op.key_rm("posts", op.stateful_batch("posts_step", decoded, lambda _: _Owned(intake.update_posts)))
+    kept = op.key_rm("posts", op.stateful_batch("posts_step", decoded, lambda _: _Owned(intake.update_posts)))
+    posts: Stream[Any] = op.map("models", kept, job.take_announced)
 
     dead_letters: op.KeyedStream[DeadLetter] = op.flat_map("dead_letters", posts, lambda poll: poll.dead_letters)
     op.output("dead_letters_out", dead_letters, sinks.dead_letters)

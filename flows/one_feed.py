@@ -7,6 +7,7 @@ from msgspec.structs import replace
 
 from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
+from flows.replay import beside
 from flows.terminal import Refusal
 from infra.logs.reader import LogReader
 from infra.polls import REQUEST_MARK, EachSink, PollSource, polls_of, run
@@ -42,17 +43,19 @@ def one_feed(
     posts: tuple[Id, ...] = (),
     inserts: tuple[Insert, ...] = (),
     cursor: str = "",
+    announced: Path | None = None,
 ) -> Feed:
     """Return the feed a viewer would get at a time, or at the log's end, after all that the log says before it.
 
     `feed` is the one wanted, `posts` are those to score, `inserts` what to blend in. Of the log's requests only the
-    viewer's own count: what they served is remembered. `clusters` are checkpoints of further models by name. A `cursor`
+    viewer's own count: what they served is remembered. `clusters` are checkpoints of further models by name; those that
+    the log announces lie in `announced`, beside the log unless told. A `cursor`
     is that of a feed of the log's, or one that this made at the same time with the same limit: the pages before it are
     made again. Raises LogRefused, CheckpointRefused, ParameterRefused for a model nobody loaded, and Refusal for a
     viewer or a time that no request may have, and for a bad cursor.
     """
     try:
-        asked = read_cursor(cursor, key_of(viewer)) if cursor else None
+        asked = read_cursor(cursor, key_of(viewer), feed) if cursor else None
     except CursorRefused as error:
         raise Refusal(f"--cursor: {error}") from None
     models = Clusters.load(checkpoint, clusters)
@@ -61,7 +64,7 @@ def one_feed(
     ranker = Ranker(threads=1, in_work_max=1)
     answers: list[Answer] = []
     letters: list[DeadLetter] = []
-    job = ForYou(Intake(state, parameters, Ownership(), check=models.check), models, ranker)
+    job = ForYou(Intake(state, parameters, Ownership(), check=models.check), models, ranker, announced or beside(log))
     wanted = FeedRequest(
         0,
         OWN_REQUEST,
@@ -131,4 +134,4 @@ def _pages_before(wanted: FeedRequest, cursor: Cursor | None) -> Iterator[FeedRe
     plain = replace(wanted, explain=False, cursor="")
     yield plain
     for page in range(2, cursor.page):
-        yield replace(plain, cursor=issue(Cursor(cursor.session, page), viewer))
+        yield replace(plain, cursor=issue(Cursor(cursor.session, page), viewer, wanted.feed))

@@ -36,6 +36,10 @@ Cluster = Annotated[
     list[str] | None,
     typer.Option("--cluster", help="one more model, as name=checkpoint; `models.cluster` says which ranks; repeatable"),
 ]
+Models = Annotated[
+    Path | None,
+    typer.Option("--models", help="where announced models lie whose paths are relative; beside the log if left out"),
+]
 FeedOption = Annotated[str, typer.Option("--feed", help=f"which feed: {', '.join(FEED_NAMES)}")]
 PostsOption = Annotated[list[str] | None, typer.Option("--post", help="a post for --feed score_posts; may be repeated")]
 FeedCursor = Annotated[

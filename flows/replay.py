@@ -72,7 +72,7 @@ class Replay:
     """What to replay, with what, and where to. Requests before `answer_from_ms` are passed over.
 
     `at_max` is the latest event time accepted, in milliseconds, the same for all instances. `clusters` are the
-    checkpoints of further models by their names.
+    checkpoints of further models by their names, `models` is where announced ones lie: beside the log unless told.
     """
 
     log: Path
@@ -86,6 +86,7 @@ class Replay:
     visibility: VisibilityRules = DEFAULT
     at_max: int = field(default_factory=latest_accepted_ms)
     clusters: dict[str, Path] = field(default_factory=dict)
+    models: Path | None = None
 
 
 class Outputs:
@@ -193,7 +194,7 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
         experiments=what.experiments,
         check=clusters.check,
     )
-    job = ForYou(intake, clusters, ranker)
+    job = ForYou(intake, clusters, ranker, what.models or beside(what.log))
     wanted = (several, what.parameters.learning.features_enabled)
     optional = [name for name, is_wanted in zip(OPTIONAL, wanted, strict=True) if is_wanted]
     with Outputs(what.out, what.ownership.instances > 1, optional) as outputs:
@@ -210,6 +211,11 @@ def replay(what: Replay, progress: Told | None = None, warming: Told | None = No
         summary.live_posts = len(state.posts.table)
         summary.viewers = len(state.viewers)
     return summary
+
+
+def beside(log: Path) -> Path:
+    """Return the folder that a log is, or lies in."""
+    return log if log.is_dir() else log.parent
 
 
 def _ignore(_letters: list[DeadLetter]) -> None:

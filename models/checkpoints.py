@@ -116,14 +116,17 @@ def write_whole(path: Path, contents: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load(path: Path, shapes_of: Any) -> tuple[PhoenixConfig, Any, Origin]:
+def load(path: Path, shapes_of: Any, sha256: str = "") -> tuple[PhoenixConfig, Any, Origin]:
     """Return configuration, parameter tree and origin of a checkpoint.
 
-    `shapes_of(config)` gives the tree of shapes that a configuration demands. Raises CheckpointRefused for a file that
-    is missing, not a checkpoint, cut off or damaged, of another format, of an unknown or impossible configuration, or
-    whose arrays do not have the shapes its configuration demands.
+    `shapes_of(config)` gives the tree of shapes that a configuration demands; `sha256`, unless empty, is that of the
+    file meant, in hexadecimal. Raises CheckpointRefused for a file that is missing, not the one meant, not a
+    checkpoint, cut off or damaged, of another format, of an unknown or impossible configuration, or whose arrays do not
+    have the shapes its configuration demands.
     """
     raw = _read(path)
+    if sha256 and hashlib.sha256(raw).hexdigest() != sha256:
+        raise CheckpointRefused(f"{path}: this is another file than the one told of (its SHA-256 is not {sha256})")
     header, data = _parse(path, raw)
     try:
         config = msgspec.convert(header.config, PhoenixConfig)

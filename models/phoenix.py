@@ -72,14 +72,16 @@ class Phoenix:
         return cls(config, init_parameters(config, seed))
 
     @classmethod
-    def load(cls, path: Path | str, cache: Path | None = None) -> Self:
+    def load(cls, path: Path | str, cache: Path | None = None, sha256: str = "") -> Self:
         """Return the model of a checkpoint; compiled shapes are kept in `cache` (models/compilation.py).
+
+        `sha256`, unless empty, is what the file's bytes must hash to, in hexadecimal.
 
         Raises CheckpointRefused, saying why in one sentence.
         """
         use_cache(cache)
         config, parameters, origin = checkpoints.load(
-            Path(path), lambda config: jax.eval_shape(partial(init_parameters, config, 0))
+            Path(path), lambda config: jax.eval_shape(partial(init_parameters, config, 0)), sha256
         )
         return cls(config, parameters, origin)
 

@@ -1,4 +1,4 @@
-"""Cursors: where a feed goes on. Opaque to clients, 50 characters however deep, good for one viewer only.
+"""Cursors: where a feed goes on. Opaque to clients, 50 characters however deep, good for one viewer and feed.
 
 A session begins with a request that has no cursor. Its feed says with which cursor the next page is asked for; that one
 says the next, and so on. What a session has shown is kept with the viewer (operators/viewers/sessions.py), the cursor
@@ -16,16 +16,17 @@ import hmac
 import os
 import struct
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, get_args
 
 import xxhash
 
+from schemas.events import FeedName
 from schemas.ids import Id
 
 KEY_VARIABLE: Final = "FORYOU_CURSOR_KEY"
 _STAND_IN: Final = "for you, stream: this key guards against accidents only"
-_VERSION: Final = 1
-_FORM: Final = struct.Struct(">BQI8s")  # version, session, page, whose it is
+_VERSION: Final = 2
+_FORM: Final = struct.Struct(">BQI8s")  # version, session, page, whose it is and of which feed
 _SIGNATURE_BYTES: Final = 16
 _OWNER_BYTES: Final = 8
 _BYTES: Final = _FORM.size + _SIGNATURE_BYTES
@@ -54,14 +55,14 @@ def session_of(viewer: int, request: Id, at_ms: int) -> int:
     return xxhash.xxh3_64_intdigest(f"{viewer} {at_ms} {request!r}".encode())
 
 
-def issue(cursor: Cursor, viewer: int) -> str:
-    """Return the text of a cursor for a viewer, by key: base64url."""
-    plain = _FORM.pack(_VERSION, cursor.session, cursor.page, _owner(viewer))
+def issue(cursor: Cursor, viewer: int, feed: FeedName) -> str:
+    """Return the text of a cursor for a viewer, by key, and a kind of feed: base64url."""
+    plain = _FORM.pack(_VERSION, cursor.session, cursor.page, _owner(viewer, feed))
     return base64.urlsafe_b64encode(plain + _signature(plain)).rstrip(b"=").decode()
 
 
-def read(text: str, viewer: int) -> Cursor:
-    """Return the cursor of a text that a viewer sent. Raises CursorRefused."""
+def read(text: str, viewer: int, feed: FeedName) -> Cursor:
+    """Return the cursor of a text that a viewer sent for a kind of feed. Raises CursorRefused."""
     try:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -74,7 +75,10 @@ def read(text: str, viewer: int) -> Cursor:
     version, session, page, owner = _FORM.unpack(plain)
     if version != _VERSION:
         raise CursorRefused(f"a cursor of version {version}, and this job reads {_VERSION}; ask without one")
-    if not hmac.compare_digest(owner, _owner(viewer)):
+    if not hmac.compare_digest(owner, _owner(viewer, feed)):
+        of_feed = [name for name in get_args(FeedName) if hmac.compare_digest(owner, _owner(viewer, name))]
+        if of_feed:
+            raise CursorRefused(f"the cursor is of the feed {of_feed[0]}, and {feed} is asked for; ask without one")
         raise CursorRefused("the cursor is another viewer's")
     return Cursor(session, page)
 
@@ -83,8 +87,8 @@ def _signature(plain: bytes) -> bytes:
     return _keyed(plain, b"cursor", _SIGNATURE_BYTES)
 
 
-def _owner(viewer: int) -> bytes:
-    return _keyed(viewer.to_bytes(8, "big"), b"viewer", _OWNER_BYTES)
+def _owner(viewer: int, feed: FeedName) -> bytes:
+    return _keyed(viewer.to_bytes(8, "big") + feed.encode(), b"viewer", _OWNER_BYTES)
 
 
 def _keyed(data: bytes, what_for: bytes, size: int) -> bytes:

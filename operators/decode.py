@@ -30,6 +30,7 @@ from schemas.events import (
     FeedRequest,
     Follow,
     GraphEvent,
+    ModelAnnounced,
     PostEvent,
     Profile,
     Served,
@@ -82,7 +83,8 @@ class Poll:
     `action_places`, `everyones_places`, `follower_places` and `post_places` say where in the poll these stood,
     `action_partitions` the partitions of viewers, `post_origins` where post events came from; `everyones` are the
     actions of all viewers, whoever owns them, `followers` the changes to anybody's, and `served` what a recorded log
-    says was shown to all; `deleted_users` are those of all instances; `latest_ms` are the times of the last few events.
+    says was shown to all; `deleted_users` are those of all instances; `announced` are models, with where each was
+    announced; `latest_ms` are the times of the last few events.
     """
 
     post_events: list[PostEvent] = field(default_factory=list)
@@ -99,6 +101,7 @@ class Poll:
     followers: list[Follow | Profile] = field(default_factory=list)
     follower_places: list[int] = field(default_factory=list)
     served: list[Served] = field(default_factory=list)
+    announced: list[tuple[ModelAnnounced, Origin]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
     events: int = 0
     latest_ms: list[int] = field(default_factory=list)
@@ -146,10 +149,16 @@ def decode(
 
 
 def _take_other(
-    poll: Poll, event: GraphEvent | UserDeleted | Served, raw: RawPoll, index: int, ownership: Ownership
+    poll: Poll,
+    event: GraphEvent | UserDeleted | Served | ModelAnnounced,
+    raw: RawPoll,
+    index: int,
+    ownership: Ownership,
 ) -> None:
     if isinstance(event, Served):
         poll.served.append(event)
+    elif isinstance(event, ModelAnnounced):
+        poll.announced.append((event, _origin(raw, index)))
     elif isinstance(event, UserDeleted):
         poll.deleted_users.append(event.viewer)
     else:
@@ -245,7 +254,7 @@ def _take_request(
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.parameters")))
         return
     try:
-        cursor = read_cursor(event.cursor, viewer) if event.cursor else None
+        cursor = read_cursor(event.cursor, viewer, event.feed) if event.cursor else None
     except CursorRefused as error:
         poll.dead_letters.append(dead_letter(origin, Refused(str(error), "$.cursor")))
         return

@@ -90,7 +90,7 @@ def _next_page(query: Query, feed: Feed, more: bool, viewers: Viewers) -> str | 
     more &= pagination.enabled
     if more or request.cursor is not None:
         more &= viewers.remember_page(request, originals_of(feed)) <= pagination.shown_max
-    return issue(request.page.next, request.viewer) if more else None
+    return issue(request.page.next, request.viewer, request.event.feed) if more else None
 
 
 def _select(

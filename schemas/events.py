@@ -21,6 +21,7 @@ FEED_LIMIT_MAX = 200
 INSERTS_MAX = 32
 SCORED_POSTS_MAX = 2800  # of a request to score posts, x-algorithm.md 1.5
 CURSOR_CHARACTERS_MAX = 200
+PATH_CHARACTERS_MAX = 1024
 VIDEO_MS_MAX = 86_400_000  # a day
 DWELL_S_MAX = 86_400.0
 
@@ -218,10 +219,25 @@ class Served(Struct, tag_field="kind", tag="served", frozen=True, gc=False):
     model: str = ""
 
 
+class ModelAnnounced(Struct, tag_field="kind", tag="model_announced", frozen=True, gc=False):
+    """A model is to be taken up by running jobs (topic models, key cluster): going back is announcing the older one.
+
+    `model` is the version that `checkpoint` must hold, `sha256` that of the file's bytes, empty where nobody checks it.
+    A path that is not absolute lies in the folder of models that the job was given. `cluster` is the name of the model
+    whose place it takes.
+    """
+
+    at: TimeMs
+    model: Annotated[str, Meta(pattern="^[0-9a-f]{12}$", description="version of a model, 12 hexadecimal digits")]
+    checkpoint: Annotated[str, Meta(min_length=1, max_length=PATH_CHARACTERS_MAX, pattern=r"^[^\x00-\x1f]*$")]
+    sha256: Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")] = ""
+    cluster: Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9_-]{0,31}$")] = "prod"
+
+
 PostEvent = PostCreated | PostDeleted | PostLabelled | AuthorLabelled
 POST_EVENTS: Final = (PostCreated, PostDeleted, PostLabelled, AuthorLabelled)
 GraphEvent = Follow | Block | Mute | MuteKeyword | Subscribe | Profile
-Event = PostEvent | Engagement | GraphEvent | UserDeleted | FeedRequest | Served
+Event = PostEvent | Engagement | GraphEvent | UserDeleted | FeedRequest | Served | ModelAnnounced
 
 TOPIC_OF: Final[dict[type[Struct], str]] = {
     PostCreated: "posts",
@@ -238,5 +254,6 @@ TOPIC_OF: Final[dict[type[Struct], str]] = {
     UserDeleted: "graph",
     FeedRequest: "feed-requests",
     Served: "served",
+    ModelAnnounced: "models",
 }
 TOPICS: Final[tuple[str, ...]] = tuple(dict.fromkeys(TOPIC_OF.values()))

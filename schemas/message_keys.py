@@ -9,6 +9,7 @@ from schemas.events import (
     Block,
     Event,
     Follow,
+    ModelAnnounced,
     Mute,
     MuteKeyword,
     Profile,
@@ -64,13 +65,15 @@ def message_key(event: Event) -> bytes:
         return orjson.dumps([event.viewer, "mute_keyword", event.keyword])
     if isinstance(event, Follow | Block | Mute | Subscribe):
         return orjson.dumps([event.viewer, _AUTHOR_KINDS[type(event)], event.author])
-    return key_of_id(_viewer_or_author(event))
+    return key_of_id(_named(event))
 
 
 def message_partition(event: Event, partitions: int) -> int:
-    """Return the partition of an event's message: that of its viewer, of a post's author."""
-    return partition_of_id(_viewer_or_author(event), partitions)
+    """Return the partition of an event's message: that of its viewer, of a post's author, of a model's cluster."""
+    return partition_of_id(_named(event), partitions)
 
 
-def _viewer_or_author(event: Event) -> Id:
+def _named(event: Event) -> Id:
+    if isinstance(event, ModelAnnounced):
+        return event.cluster
     return event.author if isinstance(event, POST_EVENTS) else event.viewer

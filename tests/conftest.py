@@ -1,5 +1,6 @@
 """What tests of whole flows share: a tiny checkpoint, small logs, and a way to replay a few events."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,13 @@ def shaken(phoenix: Phoenix, seed: int) -> Phoenix:
         lambda leaf: np.asarray(leaf) + rng.normal(0, 0.1, leaf.shape).astype(np.float32), phoenix.parameters
     )
     return Phoenix(phoenix.config, noisy)
+
+
+def reconfigured(raw: bytes, old: bytes, new: bytes) -> bytes:
+    """Return a checkpoint with another configuration and a hash that fits."""
+    assert raw.count(old) == 1
+    body = raw[:-32].replace(old, new)
+    return body + hashlib.sha256(body).digest()
 
 
 @pytest.fixture(scope="session", autouse=True)

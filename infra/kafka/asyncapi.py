@@ -17,6 +17,7 @@ KEYS: Final = {
     "viewer": "the viewer's id as text",
     "change": 'what changes, as a JSON array: [viewer,"follow",author]; the partition is that of the viewer\'s id',
     "post": "the post's id as text",
+    "cluster": "the name of the model that is replaced",
     "source": "the refused message's own key, on a partition of the same number",
 }
 

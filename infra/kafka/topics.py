@@ -20,7 +20,7 @@ MESSAGE_BYTES_MAX: Final = 1_048_588  # Kafka's own default
 OUTPUT_BYTES_MAX: Final = 4 << 20
 NAME_MAX: Final = 249  # Kafka's own limit
 
-Key = Literal["author", "viewer", "change", "post", "source"]
+Key = Literal["author", "viewer", "change", "post", "cluster", "source"]
 Policy = Literal["delete", "compact", "compact,delete"]
 
 
@@ -96,6 +96,8 @@ TABLE: Final[tuple[Topic, ...]] = (
           retention_s=3 * DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
     Topic("dead-letters", "dead-letter/1", "source", "refused messages, their bytes and why", True,
           retention_s=7 * DAY_S, retention_min_s=DAY_S, message_bytes_max=OUTPUT_BYTES_MAX),
+    # Compacted: who begins must learn which model was announced last, however long ago.
+    Topic("models", "model/1", "cluster", "models to be taken up", False, policy="compact"),
 )  # fmt: skip
 TOPIC: Final[dict[str, Topic]] = {topic.name: topic for topic in TABLE}
 

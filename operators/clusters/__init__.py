@@ -1,5 +1,6 @@
 """Several models at once, by name: one ranks, others lend an output, take over or watch (2023-generation.md 1)."""
 
+from operators.clusters.announced import load_announced, place_of
 from operators.clusters.clusters import CLUSTERS_MAX, NAME, NO_CHECKPOINTS, PROD, Clusters, Outputs
 from operators.clusters.shadows import Compared, Comparison, Shadows, is_shadowed
 
@@ -14,4 +15,6 @@ __all__ = [
     "Outputs",
     "Shadows",
     "is_shadowed",
+    "load_announced",
+    "place_of",
 ]

@@ -64,8 +64,7 @@ class Clusters:
 
         Raises CheckpointRefused where there is none of that name, or where one of them can't be beside the other.
         """
-        if name not in self._models:
-            raise CheckpointRefused(f"no cluster is called {name}; this job has {', '.join(self._models)}")
+        self.version(name)
         models = {**self._models, name: phoenix}
         return Clusters(models.pop(PROD), models)
 
@@ -75,7 +74,9 @@ class Clusters:
         return tuple(self._models)
 
     def version(self, name: str) -> str:
-        """Return the version of a model."""
+        """Return the version of a model. Raises CheckpointRefused where there is none of that name."""
+        if name not in self._models:
+            raise CheckpointRefused(f"no cluster is called {name}; this job has {', '.join(self._models)}")
         return self._models[name].version
 
     def check(self, parameters: Parameters) -> None:

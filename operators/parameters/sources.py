@@ -40,7 +40,7 @@ class Topics(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: Annotated[bool, meta("bring posts on the topics a request asks for", "1.5 sources")] = True
     posts_max: Annotated[int, meta("posts returned", "as retrieval.posts_max", ge=0, le=10_000)] = 1000
-    scan_max: Annotated[int, meta("newest originals among which they are sought", "not X's", ge=0)] = 20_000
+    scan_max: Annotated[int, meta("newest posts among which they are sought", "not X's", ge=0)] = 20_000
 
 
 class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,4 +50,4 @@ class Fallback(Struct, frozen=True, forbid_unknown_fields=True):
     below: Annotated[int, meta("candidates so far with which there is no need to", "not X's", ge=0)] = 100
     popular_max: Annotated[int, meta("popular posts returned", "not X's", ge=0, le=10_000)] = 200
     fresh_max: Annotated[int, meta("fresh posts returned", "not X's", ge=0, le=10_000)] = 200
-    scan_max: Annotated[int, meta("newest posts among which the popular are sought", "not X's", ge=0)] = 20_000
+    scan_max: Annotated[int, meta("newest posts among which both are sought", "not X's", ge=0)] = 20_000

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from operators.keys import Keys, Mask
 from operators.posts.author_labels import AuthorLabels
-from operators.posts.columns import CAPACITY_MIN, DELETED, REPOST, Authors, Columns, Rows, Terms, Words
+from operators.posts.columns import CAPACITY_MIN, DELETED, REPOST, SECONDARY, Authors, Columns, Rows, Terms, Words
 from operators.posts.key_index import KeyIndex
 from operators.posts.records import Posts
 from operators.posts.waiting import Labels, Tombstones
@@ -98,6 +98,14 @@ class PostReader:
             for column in taken.values():
                 column[away] = 0
         return Posts(row=rows, author=author, **taken)
+
+    def keys(self, rows: Rows) -> Keys:
+        """Return the keys of rows that are in the table, uint64[n]."""
+        return self.columns.key.take(rows & self.mask)
+
+    def originals(self, rows: Rows) -> Mask:
+        """Return which rows that are in the table are neither replies nor reposts, bool[n]."""
+        return np.asarray(self.columns.flags.take(rows & self.mask) & SECONDARY == 0)
 
     def reposted(self, rows: Rows) -> Keys:
         """Return the originals of rows that are in the table, uint64[n], 0 for those that repeat none."""

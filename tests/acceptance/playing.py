@@ -132,7 +132,7 @@ def with_switches(log: Path, out: Path) -> Path:
             event = replace_request(event, explain=number % 2 == 0, parameters=overrides, bottom=number % 5 == 0)
             if number % 4 == 3:
                 viewer = key_of(event.viewer)
-                cursor = issue(Cursor(session_of(viewer, number, event.at), 2), viewer)
+                cursor = issue(Cursor(session_of(viewer, number, event.at), 2), viewer, event.feed)
                 lines += [event, replace_request(event, request=f"{number}, page 2", cursor=cursor)]
                 continue
         lines.append(event)

@@ -21,6 +21,7 @@ from operators.parameters import DEFAULTS, ParameterRefused
 from schemas.codec import decode, encode
 from schemas.events import Engagement, FeedRequest, Follow, PostCreated, PostDeleted, PostLabelled
 from tests.acceptance.playing import HOUR, T0, Played, Player, write_log
+from tests.conftest import reconfigured
 
 REQUEST = encode(FeedRequest(T0, "bad", 1))
 ASKED: dict[str, object] = json.loads(REQUEST)
@@ -266,15 +267,6 @@ def test_a_checkpoint_of_another_shape_is_refused(
             (tmp_path / name).write_bytes(content)
         with pytest.raises(CheckpointRefused, match=said):
             replay(Replay(world.log, tmp_path / "out", tmp_path / name, DEFAULTS))
-
-
-def reconfigured(raw: bytes, old: bytes, new: bytes) -> bytes:
-    """Return a checkpoint with another configuration and a hash that fits."""
-    import hashlib
-
-    assert raw.count(old) == 1
-    body = raw[:-32].replace(old, new)
-    return body + hashlib.sha256(body).digest()
 
 
 def test_a_parameter_that_does_not_exist_is_refused_with_the_nearest_one() -> None:

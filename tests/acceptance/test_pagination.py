@@ -140,7 +140,7 @@ def test_a_cursor_stays_as_short_a_thousand_pages_down(job: Callable[..., Job]) 
     paged.take(*some_posts(3))
     at, deep = NOW, Cursor(session_of(VIEWER, "page 1", NOW), 1000)
     first = paged.ask(at, "page 1", limit=1)
-    feed = paged.ask(at + 1, "page 1000", limit=1, cursor=issue(deep, VIEWER))
+    feed = paged.ask(at + 1, "page 1000", limit=1, cursor=issue(deep, VIEWER, "for_you"))
     assert first.cursor is not None
     assert feed.cursor is not None
     assert len(first.cursor) == len(feed.cursor) == 50
@@ -347,7 +347,7 @@ def test_pages_in_a_log_are_as_they_are_asked_for_one_by_one(play: Player, job: 
             f"page {n + 1}",
             VIEWER,
             limit=15,
-            cursor=issue(Cursor(session, n + 1), VIEWER) if n else "",
+            cursor=issue(Cursor(session, n + 1), VIEWER, "for_you") if n else "",
         )
         for n in range(len(feeds))
     ]

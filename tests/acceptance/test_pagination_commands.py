@@ -38,11 +38,12 @@ def test_feed_goes_on_from_the_feeds_of_a_replay(tmp_path: Path, checkpoint: Pat
 
 def test_bad_cursors_end_with_a_sentence_and_status_2(tmp_path: Path, checkpoint: Path) -> None:
     log = a_log(tmp_path / "log.jsonl")
-    of_nobody = issue(Cursor(17, 2), 1)
+    of_nobody = issue(Cursor(17, 2), 1, "for_you")
     for cursor, said in {
         "nonsense!": "--cursor: this is no cursor",
         of_nobody[:-2]: "--cursor: a cursor of 36 bytes",
-        issue(Cursor(17, 2), 2): "--cursor: the cursor is another viewer's",
+        issue(Cursor(17, 2), 2, "for_you"): "--cursor: the cursor is another viewer's",
+        issue(Cursor(17, 2), 1, "following"): "--cursor: the cursor is of the feed following",
         of_nobody: "expired: the session of this cursor is over",
     }.items():
         result = run("feed", log, "1", "-c", checkpoint, "--cursor", cursor)

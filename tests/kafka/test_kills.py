@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from schemas.events import FeedRequest, Insert
 from tests.kafka.cluster import Cluster, Received, by_input
 from tests.kafka.conftest import StartJob
-from tests.kafka.events import HOUR_MS, post
+from tests.kafka.events import HOUR_MS, NOW_MS, post
 from tests.kafka.jobs import Job, posts_in, until_taken_in, viewers_in
 from tests.kafka.load import BEGIN_MS, OLD_POSTS, Load
 
@@ -50,6 +51,43 @@ def test_killed_at_random_moments(
     assert sum(len(some) for some in groups if isinstance(some, list)) > load.engagements / 4, "there is much to lose"
     assert posts_in(tmp_path / "state", checkpoint) == posts_in(tmp_path / "unkilled", checkpoint)
     _each_once(cluster, load)
+
+
+def test_modules_keep_their_distance_through_kills(cluster: Cluster, start_job: StartJob) -> None:
+    cluster.publish(*(post(number) for number in range(1, 41)))
+    # A survey at most every five seconds, whom to follow every seven; a request a second. Commits are rare, so that
+    # some kills find a module that a feed on Kafka alone tells of.
+    spared: dict[str, bool | int | float | str] = {
+        "blending.survey_fatigue_s": 5,
+        "blending.who_to_follow_fatigue_s": 7,
+        "filters.previously_served": False,
+        "serving.deadline_ms": 0,
+    }
+    asked = {
+        f"r{second}": FeedRequest(
+            NOW_MS + 1000 * second,
+            f"r{second}",
+            "ann",
+            feed="blended",
+            inserts=(Insert("survey", second + 1),),
+            parameters=spared,
+        )
+        for second in range(16)
+    }
+    job, rng = start_job("--epoch", "1").ready(), random.Random(24)
+    for second, (name, request) in enumerate(asked.items()):
+        cluster.publish(request)
+        if second % 6 == 5:
+            _killed_at_some_moment(job, rng)
+        elif second % 6 == 0:
+            # Answered, and killed at once.
+            cluster.feeds([name])
+            job.kill()
+            job.start()
+    feeds = cluster.feeds(asked)
+    shown = {name: {one.kind for one in feeds[name].feed.modules} for name in asked}
+    assert [name for name in asked if "survey" in shown[name]] == ["r0", "r5", "r10", "r15"]
+    assert [name for name in asked if "who_to_follow" in shown[name]] == ["r0", "r7", "r14"]
 
 
 def _killed_at_some_moment(job: Job, rng: random.Random) -> None:

@@ -25,6 +25,7 @@ EXAMPLES = [
     events.UserDeleted(at=1, viewer=1),
     events.FeedRequest(at=1, request="r", viewer=1, seen_ids=(4,), parameters={"scoring.oon_factor": 0.5}),
     events.Served(at=1, request="r", viewer=1, posts=(1, "b")),
+    events.ModelAnnounced(at=1, model="1f55ff932d4d", checkpoint="1f55ff932d4d.phoenix", sha256="0a" * 32),
 ]
 
 

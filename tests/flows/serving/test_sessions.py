@@ -24,7 +24,7 @@ from tests.flows.serving.states import T0, Process
 
 REQUEST = events.FeedRequest(T0, "first", "ada")
 SESSION = session_of(key_of("ada"), "first", T0)
-CURSOR = issue(Cursor(SESSION, 2), key_of("ada"))
+CURSOR = issue(Cursor(SESSION, 2), key_of("ada"), "for_you")
 
 
 @pytest.fixture(scope="module")

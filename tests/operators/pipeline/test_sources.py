@@ -72,6 +72,16 @@ def test_the_caps_hold(posts: LivePosts, model: Phoenix) -> None:
     assert brought(posts, model, few) == {"popular": [3], "fresh": [8, 7, 6]}
 
 
+def test_the_fallback_looks_at_so_many_posts_and_no_more(posts: LivePosts, model: Phoenix) -> None:
+    # The newest four are the repost 10, the reply 9, and 8 and 7.
+    assert brought(posts, model, ALONE.overridden({"fallback.scan_max": 4})) == {"fresh": [8, 7]}
+    assert brought(posts, model, ALONE.overridden({"fallback.scan_max": 6})) == {"popular": [5], "fresh": [8, 7, 6, 5]}
+    assert brought(posts, model, ALONE.overridden({"fallback.scan_max": 6, "fallback.fresh_max": 1})) == {
+        "popular": [5],
+        "fresh": [8],
+    }
+
+
 def test_co_likers_bring_what_people_alike_acted_on(posts: LivePosts, model: Phoenix) -> None:
     kept = posts.co_likers
     assert kept is not None
