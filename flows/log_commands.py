@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from flows.options import Json, Log, parameters_from
+from flows.options import Cluster, Json, Log, clusters_from, parameters_from
 from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table
 from operators.parameters import parse_assignment
 
@@ -45,6 +45,14 @@ def simulate(
         bool, typer.Option("--compare/--no-compare", help="closed loop: small worlds under changed parameters as well")
     ] = True,
     full: Annotated[bool, typer.Option("--full", help="closed loop: compare in larger worlds for six weeks")] = False,
+    experiment: Annotated[
+        Path | None,
+        typer.Option(help="closed loop: a TOML file of one experiment; the loop ends at the first decision"),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option(help="closed loop: what arms are compared by, an action or dwell_s")
+    ] = "favorite",
+    cluster: Cluster = None,
     as_json: Json = False,
 ) -> None:
     """Simulate a seeded social world and write its log, with the truth about everybody's taste beside it.
@@ -61,6 +69,7 @@ def simulate(
         out.parent.mkdir(parents=True, exist_ok=True)
         if closed_loop:
             run = _loop_run(world, checkpoint, model, job, learning if learns else None, learns, judge)
+            run = _with_arms(run, experiment, metric, clusters_from(cluster))
             _closed_loop(out, run, compares, full, as_json)
         else:
             _open_loop(out, world, faults, as_json)
@@ -115,9 +124,16 @@ def _loop_run(
     return LoopRun(world, parameters_from(None, job), checkpoint, model, settings, judge)
 
 
+def _with_arms(run: "LoopRun", experiment: Path | None, metric: str, clusters: dict[str, Path]) -> "LoopRun":
+    """Return a closed loop with an experiment among its people, and with further models for its arms."""
+    named = {name: str(path) for name, path in clusters.items()}
+    return msgspec.structs.replace(run, experiment=str(experiment or ""), metric=metric, clusters=named)
+
+
 def _closed_loop(out: Path, run: "LoopRun", compares: bool, full: bool, as_json: bool) -> None:
     from flows.closed_loop.command import REPORT, Wanted, study
     from flows.closed_loop.study import summary_rows
+    from flows.experiments.commands import show_comparison
 
     figures = study(Wanted(out, run, compares, full), as_json)
     if as_json:
@@ -126,6 +142,9 @@ def _closed_loop(out: Path, run: "LoopRun", compares: bool, full: bool, as_json:
     console.print(
         rows_table(f"shares of the best possible, the last day; {out / REPORT} tells more", summary_rows(figures))
     )
+    if figures[0].looks:
+        last = figures[0].looks[-1]
+        show_comparison(f"{run.metric} per feed by day {last.day:.2f}, look {len(figures[0].looks)}", last.comparison)
 
 
 def import_command(

@@ -59,6 +59,11 @@ class Experiments:
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
             raise ParameterRefused(f"experiment file {path} can't be read: {error}") from None
 
+    @property
+    def arms(self) -> dict[str, tuple[str, ...]]:
+        """The names of the arms of each experiment, in the order of the file."""
+        return {name: tuple(of) for name, of in self._arms.items()}
+
     def check(self, base: Parameters, check: Callable[[Parameters], None]) -> None:
         """Check each arm's parameters; raises what `check` raises as ParameterRefused, with experiment and arm."""
         for name, of in self._arms.items():

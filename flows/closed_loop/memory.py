@@ -1,7 +1,7 @@
 """A closed loop in memory: the same dataflow as on Kafka, whose source asks the people what they do next."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -9,6 +9,7 @@ from flows.closed_loop.driver import Driver
 from flows.closed_loop.judging import Judge
 from flows.closed_loop.learning import Learner
 from flows.closed_loop.records import Act, ShownFeed
+from flows.closed_loop.trial import Trial
 from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
 from flows.terminal import Refusal
@@ -17,7 +18,9 @@ from infra.world import Crowd
 from infra.world.sessions import Asked
 from models.phoenix import Phoenix
 from operators.clusters import Clusters
+from operators.clusters.clusters import NO_OTHERS
 from operators.decode import Ownership
+from operators.experiments import NO_EXPERIMENTS
 from operators.parameters import Parameters
 from operators.ranked import Ranked
 from operators.ranking import Ranker
@@ -54,27 +57,41 @@ class MemoryLoop:
         learner: Learner | None = None,
         judge_every: int = 1,
         written: Callable[[list[Event]], None] = lambda _: None,
+        others: Mapping[str, Phoenix] = NO_OTHERS,
+        trial: Trial | None = None,
     ) -> None:
+        """Make a loop; `others` are further models by name, for arms of the `trial`.
+
+        Raises ParameterRefused where parameters, or an arm's, name a model that there is not.
+        """
         self.crowd = crowd
         self.lived = Lived(models=[(crowd.parameters.start_ms, phoenix.version)])
         self._learner = learner
         self._judge = Judge(crowd, judge_every)
         self._driver = Driver(crowd, self, written)
         posts = live_posts(parameters, phoenix, interest_clusters=True)
-        intake = Intake(MemoryState(parameters, posts), parameters, Ownership())
+        clusters = Clusters(phoenix, others)
+        clusters.check(parameters)
+        experiments = NO_EXPERIMENTS if trial is None else trial.experiments
+        experiments.check(parameters, clusters.check)
+        self._trial = trial
+        intake = Intake(MemoryState(parameters, posts), parameters, Ownership(), experiments=experiments)
         # One thread: the loop takes one request at a time, the next one hangs on what comes of it.
         self._ranker = Ranker(threads=1, in_work_max=1)
-        self._job = _Watched(intake, Clusters(phoenix), self._ranker, self._ranked_now)
+        self._job = _Watched(intake, clusters, self._ranker, self._ranked_now)
         self._ranked: Ranked | None = None
         self._offset = 0
 
     def run(self, progress: Callable[[float, float], None]) -> Lived:
-        """Live to the end of the world. Raises LoopRefused where the job refuses what people do."""
+        """Live to the end of the world, or to the decision of the trial.
+
+        Raises LoopRefused where the job refuses what people do.
+        """
         parameters = self.crowd.parameters
         span_ms = self.crowd.end_ms - parameters.start_ms
 
         def polls() -> Iterator[RawPoll]:
-            while True:
+            while self._trial is None or not self._trial.decided:
                 events = self._driver.next()
                 if not events:
                     return
@@ -108,6 +125,8 @@ class MemoryLoop:
         for answer in answers:
             if self._learner is not None and answer.features is not None:
                 self._learner.take_features(answer.features)
+            if self._trial is not None:
+                self._trial.take_feed(answer.feed)
             self._driver.take(answer.feed)
 
     def _ranked_now(self, ranked: Ranked) -> None:
@@ -120,6 +139,8 @@ class MemoryLoop:
             if not act.undo:
                 person = self.crowd.person_of(act.viewer)
                 self.lived.acts.append(Act(act.at, person, act.action, int(self.crowd.posts["original"][row])))
+        if self._trial is not None:
+            self._trial.take_acts(acts, events[-1].at)
         if self._learner is None:
             return
         phoenix = self._learner.learn(acts, events[-1].at)

@@ -30,6 +30,7 @@ def page(main: Figures, variants: Sequence[Figures], world: WorldParameters, com
         _concentration(main, variants),
         _suppression(main, variants),
         _reach(main, variants),
+        _arms(main),
         _drift(),
     ]
     head = f'<meta charset="utf-8"><title>For You in a closed loop</title><style>{STYLE}</style>'
@@ -201,6 +202,39 @@ def _reach(main: Figures, variants: Sequence[Figures]) -> str:
         + bars([(one.name, one.reach.small_share) for one in told], ".1%")
         + _bys(variants)
     )
+
+
+def _arms(main: Figures) -> str:
+    if not main.looks:
+        return ""
+    contrasts = main.looks[-1].comparison.contrasts
+    differences = {
+        one.name: [(look.day, found.difference) for look in main.looks for found in look.comparison.contrasts
+                   if found.name == one.name]
+        for one in contrasts
+    }  # fmt: skip
+    means = [
+        (one.name, f"{one.viewers}", f"{one.mean:.3f}", _span(one.low, one.high))
+        for one in main.looks[-1].comparison.arms
+    ]
+    rows = [
+        (one.name, f"{one.difference:+.3f}", _span(one.low, one.high), f"{one.p_value:.2g}", one.decision)
+        for one in contrasts
+    ]
+    return (
+        "<h2>Arms side by side</h2>"
+        f"<p>People fall into arms by a hash; the first is the control. Looked at {len(main.looks)} times, four times "
+        "a day: intervals of differences hold however often one looks, and the loop ends at the first decision. What "
+        "is counted is per feed, a person being the unit.</p>"
+        + lines(differences, "day", "difference to the control")
+        + _table(("arm", "people", "mean", "interval"), means)
+        + _table(("arm", "difference", "always valid", "p", "decision"), rows)
+        + _by(main.command)
+    )
+
+
+def _span(low: float | None, high: float | None) -> str:
+    return "unknown" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
 
 def _drift() -> str:

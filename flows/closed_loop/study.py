@@ -23,6 +23,7 @@ from flows.closed_loop.measures import (
     utility,
 )
 from flows.closed_loop.memory import Lived, MemoryLoop
+from flows.closed_loop.trial import Look, Trial
 from flows.training_sources import changed_parameters
 from infra.logs import LogWriter
 from infra.world import PRESETS as WORLDS
@@ -105,13 +106,15 @@ class Figures(Struct, frozen=True):
     concentration: list[Concentration]
     suppression: Suppression
     reach: Reach
+    looks: list[Look] = []  # at the arms of an experiment
 
 
 class LoopRun(Struct, frozen=True):
     """One closed loop to run; it learns with `settings`, or not at all without.
 
     `start` is what the command line calls the model that it begins with: a checkpoint, or `untrained` for fresh
-    weights of the configuration `model`.
+    weights of the configuration `model`. `experiment` is the file of one, whose arms are held against each other by the
+    `metric`; `clusters` are further models by name.
     """
 
     world: WorldParameters
@@ -120,6 +123,9 @@ class LoopRun(Struct, frozen=True):
     model: str
     settings: LearningSettings | None
     judge_every: int = 1
+    clusters: dict[str, str] = {}
+    experiment: str = ""
+    metric: str = "favorite"
 
     def command(self, out: Path, last: str = "--no-compare") -> str:
         """Return the command line that lives the same life into a folder."""
@@ -138,6 +144,8 @@ class LoopRun(Struct, frozen=True):
             *job,
             *self._learning(),
             *([f"--judge {self.judge_every}"] if self.judge_every > 1 else []),
+            *(f"--cluster {name}={quote(path)}" for name, path in self.clusters.items()),
+            *([f"--experiment {quote(self.experiment)} --metric {self.metric}"] if self.experiment else []),
             last,
         ]
         return " ".join(part for part in parts if part)
@@ -153,15 +161,24 @@ class LoopRun(Struct, frozen=True):
 def live(
     run: LoopRun, phoenix: Phoenix, out: Path, learner: Learner | None, name: str, words: str, told: Told
 ) -> Figures:
-    """Run a closed loop, write its log and truth into a folder, and return what it came to. Raises LoopRefused."""
+    """Run a closed loop, write its log and truth into a folder, and return what it came to.
+
+    Raises LoopRefused, Refusal and ParameterRefused for an experiment that can't be, CheckpointRefused for its models.
+    """
     out.mkdir(parents=True, exist_ok=True)
     crowd = Crowd(run.world)
     with LogWriter(out / LOG) as writer:
         parameters = run.parameters.overridden({"learning.features_enabled": learner is not None})
-        loop = MemoryLoop(crowd, parameters, phoenix, learner, run.judge_every, writer.write)
+        start_ms = run.world.start_ms
+        trial = Trial.load(Path(run.experiment), run.metric, start_ms) if run.experiment else None
+        others = {name: Phoenix.load(Path(path)) for name, path in run.clusters.items()}
+        loop = MemoryLoop(crowd, parameters, phoenix, learner, run.judge_every, writer.write, others, trial)
         lived = loop.run(told)
+    if trial is not None and not trial.decided:
+        trial.look(crowd.end_ms)
     crowd.save_truth(out / LOG)
-    return _figures(run, crowd, lived, loop.events, run.command(out), name, words)
+    figures = _figures(run, crowd, lived, loop.events, run.command(out), name, words)
+    return figures if trial is None else msgspec.structs.replace(figures, looks=trial.looks)
 
 
 def final_share(figures: Figures) -> float | None:

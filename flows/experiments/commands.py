@@ -46,16 +46,16 @@ def experiment(
         print_json(found)
         return
     if found.arms is not None:
-        _show(f"{found.experiment}: {metric} per feed", found.arms)
+        show_comparison(f"{found.experiment}: {metric} per feed", found.arms)
     if found.shadows is not None:
         compared = found.shadows
         told = f"shadow scores of {compared.posts:,} posts shown in {compared.requests:,} feeds"
         for title, one in (("pairs in the right order", compared.order), ("error per post", compared.error)):
             if one is not None:
-                _show(f"{told}: {metric}, {title}", one)
+                show_comparison(f"{told}: {metric}, {title}", one)
 
 
-def _show(title: str, comparison: Comparison) -> None:
+def show_comparison(title: str, comparison: Comparison) -> None:
     """Print a table of arms, and what to do about each."""
     rows = [
         {"arm": arm.name, "viewers": arm.viewers, "mean": arm.mean, "interval": _interval(arm.low, arm.high)}
