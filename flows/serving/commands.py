@@ -76,6 +76,10 @@ def serve(
     experiments: ExperimentFile = None,
     visibility: VisibilityFile = None,
     cluster: Cluster = None,
+    models: Annotated[
+        Path | None,
+        typer.Option("--models", help="where announced models lie whose paths are relative; the state if left out"),
+    ] = None,
     prefix: Prefix = "",
     kafka_set: KafkaSet = None,
     threads: Annotated[int, typer.Option(min=1, help="threads that rank; 0 cores are left over by default")] = 2,
@@ -122,6 +126,7 @@ def serve(
                 experiments=experiments_from(experiments),
                 visibility=visibility_from(visibility),
                 clusters=clusters_from(cluster),
+                models=models,
             )
         )
 

@@ -10,11 +10,12 @@ from typing import Final
 from flows.intake import TakenIn
 from flows.serving.durable import DurableState
 from flows.serving.earlier import Earlier
-from flows.serving.positions import DEAD_LETTERS, OUTPUTS, Positions
+from flows.serving.positions import DEAD_LETTERS, MODELS, OUTPUTS, Positions
 from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Place
 from infra.kafka.outbox import Outbox
 from infra.operations import Metrics, get_log
 from operators.viewers.viewers import ChangedViewers
+from schemas.events import ModelAnnounced
 
 log = get_log("commits")
 POSTS: Final = CONTEXT[0]
@@ -69,11 +70,13 @@ class Commits:
         posts: list[TakenIn],
         posts_latest_ms: int,
         clock_ms: int,
+        models: tuple[dict[int, int], dict[str, ModelAnnounced]],
     ) -> None:
         """Copy what changed and hand it to the thread; the flow stands still for that long.
 
         `positions` are the next offsets of all inputs, `unanswered` the partitions and offsets of requests in work,
-        which are read again unless their answers are out by the next commit.
+        which are read again unless their answers are out by the next commit; `models` are the next offsets of
+        announcements, and those in force.
         """
         start_s = time.perf_counter()
         epoch = Epoch(
@@ -84,7 +87,11 @@ class Commits:
             posts=posts,
             posts_latest_ms=posts_latest_ms,
             posts_expired_ms=self._state.expired_ms(),
-            posts_positions=Positions({POSTS: _of_topic(positions, POSTS)}, clock_ms=clock_ms),
+            posts_positions=Positions(
+                {POSTS: _of_topic(positions, POSTS)} | ({MODELS: models[0]} if models[0] else {}),
+                clock_ms=clock_ms,
+                announced=models[1],
+            ),
             sent=self._outbox.unacknowledged(),
             offsets=dict(positions),
         )
@@ -142,8 +149,10 @@ class Commits:
         # Nothing counts as done before its answer is out.
         self._outbox.wait(epoch.sent)
         state, records = self._state, epoch.viewers.records()
-        if epoch.posts or state.untidy or epoch.posts_positions.inputs != state.posts_positions.inputs:
-            state.commit_posts(epoch.posts, epoch.posts_latest_ms, epoch.posts_expired_ms, epoch.posts_positions)
+        now, before = epoch.posts_positions, state.posts_positions
+        moved = (now.inputs, now.announced) != (before.inputs, before.announced)
+        if epoch.posts or state.untidy or moved:
+            state.commit_posts(epoch.posts, epoch.posts_latest_ms, epoch.posts_expired_ms, now)
         for partition, positions in epoch.viewer_positions.items():
             changed = records.get(partition, [])
             if changed or positions != state.viewer_positions[partition]:

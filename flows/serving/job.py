@@ -14,12 +14,13 @@ from typing import Final
 from flows.for_you import ForYou, Sinks, for_you
 from flows.intake import Intake, TakenIn
 from flows.serving.accounts import GRAPH, Accounts
+from flows.serving.announced_models import AnnouncedModels, begun_by, clusters_at_start
 from flows.serving.answers import Answers
 from flows.serving.commits import Commits
 from flows.serving.counts import COUNTS, Counts
 from flows.serving.durable import DurableState
 from flows.serving.earlier import read_earlier
-from flows.serving.positions import starts
+from flows.serving.positions import MODELS, starts
 from flows.serving.signals import stopped_by_signals
 from infra.kafka import KafkaRefused
 from infra.kafka.admin import check_topics, list_topics
@@ -59,7 +60,8 @@ class Serving:
     """What to serve, with what, and where.
 
     `viewers_in_memory_max` viewers at most stay in memory between epochs; `epoch_s` is the time between commits;
-    `clusters` are the checkpoints of further models by their names.
+    `clusters` are the checkpoints of further models by their names; announced ones lie in `models`, in the state's
+    folder unless told.
     """
 
     connection: Connection
@@ -76,6 +78,12 @@ class Serving:
     experiments: Experiments = NO_EXPERIMENTS
     visibility: VisibilityRules = DEFAULT
     clusters: Mapping[str, Path] = field(default_factory=dict)
+    models: Path | None = None
+
+    @property
+    def models_folder(self) -> Path:
+        """The folder of announced checkpoints whose paths are relative."""
+        return self.models or self.state
 
 
 class Job:
@@ -93,7 +101,8 @@ class Job:
     ) -> None:
         self._what, self._state, self._metrics, self._health = what, state, metrics, health
         begin = starts(state.viewer_positions, state.posts_positions, topics, ownership.owned)
-        self._earlier = read_earlier(what.connection, state.viewer_positions, begin)
+        announced = {(MODELS, one): state.posts_positions.of(MODELS, one) for one in range(topics[MODELS])}
+        self._earlier = read_earlier(what.connection, state.viewer_positions, begin | announced)
         self._outbox = Outbox(what.connection)
         # Between two commits there may be a few more than the limit.
         state.viewers.reserve(what.viewers_in_memory_max * 5 // 4)
@@ -119,7 +128,16 @@ class Job:
         # Viewers wait here: what shadow models have no time for is passed over.
         self._shadows = Shadows(may_lose=True) if len(clusters.names) > 1 else None
         self._ranker = Ranker(what.threads, what.threads * IN_WORK_PER_THREAD, self._shadows)
-        self._flow = ForYou(self.intake, clusters, self._ranker)
+        self._flow = ForYou(self.intake, clusters, self._ranker, what.models_folder)
+        self._models = AnnouncedModels(
+            what.connection,
+            topics[MODELS],
+            self._flow,
+            what.models_folder,
+            state.posts_positions,
+            metrics,
+            self._answers.bury,
+        )
         self._polls = 0
         self._due = False
         self._stopping = False
@@ -144,6 +162,7 @@ class Job:
         run(for_you(self._flow, source, sinks), timedelta(seconds=self._what.epoch_s))
         if source.failure is not None:
             self._ranker.close()
+            self._models.close()
             self._leave_commit()
             raise source.failure
         self._finish()
@@ -155,7 +174,7 @@ class Job:
     # -- turns
 
     def _poll(self) -> RawPoll | None:
-        poll = self._inbox.poll(self._ranker.room())
+        poll = self._inbox.poll(self._ranker.room() if self._models.started else 0)
         if poll is not None:
             self._polls += 1
             for topic in set(poll.topics):
@@ -167,14 +186,19 @@ class Job:
         self._outbox.poll()
         self._counts.take()
         self._accounts.take()
+        self._models.take(busy=self._ranker.in_work + self._inbox.waiting > 0)
         self._committed(self._commits.finish())
         if self._due and self._commits.may_begin() and self._settled():
             self._commit()
         now_s = time.monotonic()
-        just_loaded = self._inbox.loaded and not self._health.holds("state")
+        just_loaded = self._loaded and not self._health.holds("state")
         if just_loaded or now_s - self._gauged_at_s >= GAUGES_EVERY_S:
             self._gauged_at_s = now_s
             self._gauge()
+
+    @property
+    def _loaded(self) -> bool:
+        return self._inbox.loaded and self._models.started
 
     def _epoch_ended(self) -> None:
         self._due = True
@@ -191,11 +215,19 @@ class Job:
         latest_ms = max(table.clock_ms, self.intake.clock_ms)
         taken_in = self._journal.copy()
         self._journal.clear()
-        self._commits.begin(self._inbox.positions, self._flow.unanswered, taken_in, latest_ms, self.intake.clock_ms)
+        self._commits.begin(
+            self._inbox.positions,
+            self._flow.unanswered,
+            taken_in,
+            latest_ms,
+            self.intake.clock_ms,
+            self._models.recorded(),
+        )
 
     def _committed(self, offsets: dict[tuple[str, int], int] | None) -> None:
         if offsets is not None:
             self._inbox.commit(offsets)
+            self._models.committed()
 
     def _gauge(self) -> None:
         """Bring the gauges up to now, and say once when all is loaded."""
@@ -216,8 +248,10 @@ class Job:
             metrics.lag_messages.labels(topic).set(messages)
         for topic, lag_s in inbox.lags_s().items():
             metrics.lag_seconds.labels(topic).set(lag_s)
-        if inbox.loaded and not self._health.holds("state"):
+        if self._loaded and not self._health.holds("state"):
             self._ready()
+        elif inbox.loaded and not self._loaded:
+            self._health.set("state", False, "a model that was announced is taken up")
         elif not inbox.loaded:
             left = inbox.left_to_load()
             self._health.set("state", False, f"{left:,} of {inbox.to_load:,} messages to read")
@@ -243,6 +277,7 @@ class Job:
 
     def _finish(self) -> None:
         self._ranker.close()
+        self._models.close()
         if not self._outbox.drain(DRAIN_S):
             log.warning("answers_left", reason="the broker did not take them in time; they are made again")
             self._leave_commit()
@@ -278,7 +313,8 @@ def serve(what: Serving) -> None:
     try:
         topics = _checked_topics(what)
         ownership = _ownership(what, topics)
-        clusters = Clusters.load(what.checkpoint, what.clusters)
+        begun = begun_by(what.state, what.instance)
+        clusters = clusters_at_start(begun, what.models_folder, what.checkpoint, what.clusters)
         clusters.check(what.parameters)
         what.experiments.check(what.parameters, clusters.check)
         metrics.set_model(clusters.version(what.parameters.models.cluster))

@@ -7,12 +7,14 @@ import msgspec
 from confluent_kafka import OFFSET_BEGINNING
 
 from infra.kafka.inbox import CONTEXT, ENGAGEMENTS, REQUESTS, Place
+from schemas.events import ModelAnnounced
 
 FEEDS: Final = "feeds"
 SERVED: Final = "served"
 SERVED_FEATURES: Final = "served-features"  # sent before their feed: where there is none, they are made again
 DEAD_LETTERS: Final = "dead-letters"
 SHADOW_SCORES: Final = "shadow-scores"  # nobody needs to know how far it is
+MODELS: Final = "models"
 OUTPUTS: Final = (FEEDS, SERVED, DEAD_LETTERS)
 
 
@@ -20,12 +22,13 @@ class Positions(msgspec.Struct, array_like=True):
     """What a store says of itself: the next offset of every partition it has taken in, by topic.
 
     `outputs` are the offsets in its partition of our own topics from which on there may be messages that it does not
-    know of. `clock_ms` is the job's clock.
+    know of. `clock_ms` is the job's clock, `announced` the models in force that were announced, by cluster.
     """
 
     inputs: dict[str, dict[int, int]] = {}
     outputs: dict[str, int] = {}
     clock_ms: int = 0
+    announced: dict[str, ModelAnnounced] = {}
 
     def encoded(self) -> bytes:
         """Return the bytes of a store's `meta`."""

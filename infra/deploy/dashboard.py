@@ -80,6 +80,8 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
     "What goes out?": (
         Panel("feeds by outcome", "reqps", ((_rate("foryou_feeds_total", "outcome"), "{{outcome}}"),)),
         Panel("failures of components", "ops", ((_rate("foryou_degraded_total", "component"), "{{component}}"),)),
+        Panel("models refused", "short", ((f"foryou_models_refused_total{_HERE}", "{{instance}}"),)),
+        Panel("taking a model up", "s", ((f"foryou_model_swap_seconds{_HERE}", "{{instance}}"),)),
         Panel(
             "outputs the broker did not take",
             "ops",

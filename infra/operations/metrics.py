@@ -165,6 +165,12 @@ class Metrics:
         )
         self.ready = Gauge("foryou_ready", "Whether a condition of /readyz holds", ("condition",), registry=registry)
         self.model_info = Gauge("foryou_model_info", "1 for the model that ranks", ("version",), registry=registry)
+        self.model_swap_seconds = Gauge(
+            "foryou_model_swap_seconds", "Time from the last announced model to its first request", registry=registry
+        )
+        self.models_refused = Counter(
+            "foryou_models_refused", "Announced models that could not be taken up", registry=registry
+        )
         self.instance_info = Gauge(
             "foryou_instance_info",
             "1; which instance this is, of how many",

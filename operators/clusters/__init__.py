@@ -1,6 +1,6 @@
 """Several models at once, by name: one ranks, others lend an output, take over or watch (2023-generation.md 1)."""
 
-from operators.clusters.announced import load_announced, place_of
+from operators.clusters.announced import load_announced, read_announced
 from operators.clusters.clusters import CLUSTERS_MAX, NAME, NO_CHECKPOINTS, PROD, Clusters, Outputs
 from operators.clusters.shadows import Compared, Comparison, Shadows, is_shadowed
 
@@ -16,5 +16,5 @@ __all__ = [
     "Shadows",
     "is_shadowed",
     "load_announced",
-    "place_of",
+    "read_announced",
 ]

@@ -6,6 +6,7 @@ constant: it follows from where the centroids lie and how far vectors stray from
 cost a fifth of a full scan and structureless ones a full scan, at the same recall.
 """
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, cast
@@ -135,16 +136,28 @@ def balanced_rotation(vectors: FloatMatrix) -> faiss.LinearTransform:
     return rotation
 
 
+_setting: Final = threading.Lock()
+_holders: Final[list[None]] = []
+_before: Final[list[int]] = []
+
+
 @contextmanager
 def row_by_row() -> Iterator[None]:
     """Keep FAISS from comparing many vectors in one BLAS product, whose last bits depend on a vector's place.
 
     Without it a post halfway between two centroids could go to either, depending on what else was encoded with it.
+    The setting is one for all threads: the first that needs it sets it, the last one gives it back.
     """
-    before = faiss.cvar.distance_compute_blas_threshold
-    faiss.cvar.distance_compute_blas_threshold = np.iinfo(np.int32).max
+    with _setting:
+        if not _holders:
+            _before.append(faiss.cvar.distance_compute_blas_threshold)
+            faiss.cvar.distance_compute_blas_threshold = np.iinfo(np.int32).max
+        _holders.append(None)
     try:
         with one_thread():
             yield
     finally:
-        faiss.cvar.distance_compute_blas_threshold = before
+        with _setting:
+            _holders.pop()
+            if not _holders:
+                faiss.cvar.distance_compute_blas_threshold = _before.pop()
