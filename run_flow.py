@@ -16,6 +16,7 @@ import typer
 
 from flows import log_commands, model_commands, parameter_commands
 from flows.experiments import commands as experiment_commands
+from flows.learning import join_commands
 from flows.options import (
     Checkpoint,
     Cluster,
@@ -200,6 +201,7 @@ model_commands.add_to(app)
 parameter_commands.add_to(app)
 experiment_commands.add_to(app)
 add_to(app)
+join_commands.add_to(app)
 
 
 @app.command()

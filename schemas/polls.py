@@ -17,8 +17,8 @@ class RawPoll:
     (milliseconds) accepted then.
 
     On Kafka `keys` are those of the messages, which decide on the partition; in a recorded log there are none, and the
-    partition follows from the viewer; `published_ms` are the messages' own times. The rest is given for requests only,
-    by their places: their headers, and which of them are too many to be answered.
+    partition follows from the viewer; `published_ms` are the messages' own times. `headers` are given by their places,
+    of requests and features; `shed` says which requests are too many to be answered.
     """
 
     raw: Sequence[bytes]

@@ -99,6 +99,10 @@ class Joining:
         """How many feeds still take labels."""
         return sum(not feed.closed for feed in self._feeds.values())
 
+    def is_open(self, place: int) -> bool:
+        """Return whether the feed of a place still takes labels."""
+        return place in self._feeds and not self._feeds[place].closed
+
     def take_features(self, features: Iterable[ServedFeatures]) -> None:
         """Take feeds, at the times they were served; one that comes twice counts once."""
         for one in features:

@@ -30,7 +30,13 @@ REQUESTS: Final = "feed-requests"
 CONTEXT: Final = ("posts", "graph")
 ENGAGEMENTS: Final = ("engagements",)
 # In the order in which they are loaded, and go into a poll.
-LANES: Final = {"context": CONTEXT, "engagements": (*ENGAGEMENTS, "served"), "requests": (REQUESTS,)}
+LANES: Final = {
+    "context": CONTEXT,
+    "engagements": (*ENGAGEMENTS, "served", "served-features"),
+    "requests": (REQUESTS,),
+}
+# Topics whose messages are handed out with their headers: they say what a message is about, or goes on with it.
+WITH_HEADERS: Final = frozenset({REQUESTS, "served-features"})
 # Bulk events of a lane between two looks at the requests: 512 take about 4 ms. While nobody may ask yet, many more.
 BULK_PER_POLL: Final = 512
 BULK_PER_POLL_LOADING: Final = 4096
@@ -190,6 +196,7 @@ class Inbox:
             if (places := {place: at for place, at in starts.items() if place[0] in topics})
         }
         self._loading = {name: lane.ends() for name, lane in self._lanes.items() if name != "requests"}
+        self._first_ends = {place: end for ends in self._loading.values() for place, end in ends.items()}
         self.to_load = sum(self._left(name) for name in self._loading)
         self._looked_up_s = time.monotonic()
         self._bulk_due_s = 0.0
@@ -291,7 +298,7 @@ class Inbox:
             errors={place: "no value" for place, value in enumerate(values) if not value},
             keys=[message.key() for message in messages],
             published_ms=published_ms,
-            headers={place: _headers(messages[place]) for place in range(first, len(messages))},
+            headers={place: _headers(messages[place]) for place, topic in enumerate(topics) if topic in WITH_HEADERS},
             shed=frozenset(range(first, first + shed)),
         )
 
@@ -307,6 +314,13 @@ class Inbox:
                     if topic in CONTEXT or self._owns(partition):
                         log.warning("partition_added", topic=topic, partition=partition)
                         lane.add((topic, partition))
+
+    def at_end(self, place: Place) -> bool:
+        """Return whether all of a partition that is known of has been handed out."""
+        known = max((lane.known_end(place) for lane in self._lanes.values() if place in lane.starts), default=-1)
+        # A partition of which nothing came while it was loaded was empty, or retention has taken all.
+        position = self.positions.get(place, self._first_ends.get(place, 0))
+        return self.loaded and 0 <= known <= position
 
     def lags(self) -> dict[str, int]:
         """Return for each topic how many messages have come and are not handed out, as last heard of."""

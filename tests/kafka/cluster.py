@@ -77,12 +77,21 @@ class Cluster:
         key, partition = key_and_partition(event, self.partitions)
         self.send_raw(TOPIC_OF[type(event)], partition, key, encode(event), at_ms)
 
-    def send_raw(self, topic: str, partition: int, key: bytes | None, value: bytes | None, at_ms: int = 0) -> None:
+    def send_raw(
+        self,
+        topic: str,
+        partition: int,
+        key: bytes | None,
+        value: bytes | None,
+        at_ms: int = 0,
+        headers: Sequence[tuple[str, bytes]] = (),
+    ) -> None:
         """Send any bytes anywhere."""
         name = self.connection.naming.of(topic)
         while True:
             try:
-                self._producer.produce(name, value, key, partition, on_delivery=_taken, timestamp=at_ms)
+                about = {"on_delivery": _taken, "timestamp": at_ms, "headers": list(headers)}
+                self._producer.produce(name, value, key, partition, **about)
                 self._producer.poll(0)
                 return
             except BufferError:

@@ -1,0 +1,50 @@
+"""The command that joins what was served with what came of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows.options import ParameterFile, Set, parameters_from
+from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection, instance_of
+from flows.terminal import Refusal, refusals
+
+
+def join_examples(
+    kafka: Kafka = LOCAL,
+    state: Annotated[Path, typer.Option("--state", help="the folder of the join's stores")] = Path("out/learning"),
+    instance: Annotated[str, typer.Option("--instance", "-i", help="which instance this is: k/n, k from 0")] = "0/1",
+    every: Annotated[float, typer.Option(min=0.05, help="seconds between commits")] = 1.0,
+    file: ParameterFile = None,
+    assignments: Set = None,
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    on_lost_offsets: Annotated[
+        str, typer.Option(help="where retention took unread messages: stop, earliest or latest")
+    ] = "stop",
+    log_form: Annotated[str, typer.Option("--log", help="log lines: auto, json or human")] = "auto",
+) -> None:
+    """Join served features with engagements into labelled examples on training-examples, until SIGTERM.
+
+    An example closes `learning.inactivity_s` after it was served or last acted on; later engagements go to
+    late-engagements.
+
+    Example: `run_flow.py join-examples --kafka localhost:9092 --state out/learning --instance 0/2`
+    """
+    from flows.learning.examples_flow import Joins
+    from flows.learning.examples_flow import join_examples as run
+    from flows.serving.job import LOST_POLICIES
+    from infra.operations import configure_logging
+
+    with refusals():
+        configure_logging(form=log_form)
+        if on_lost_offsets not in LOST_POLICIES:
+            raise Refusal(f"--on-lost-offsets {on_lost_offsets}: choose one of {', '.join(LOST_POLICIES)}")
+        ordinal, count = instance_of(instance)
+        learning, lost = parameters_from(file, assignments).learning, LOST_POLICIES[on_lost_offsets]
+        run(Joins(connection(kafka, prefix, kafka_set), state, learning, ordinal, count, every, lost))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Give the command line this command."""
+    app.command()(join_examples)

@@ -1,0 +1,165 @@
+"""The join on Kafka: one example for each served feed, with its labels, whatever comes and whenever it is killed."""
+
+import random
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from flows.learning.examples_flow import JoinJob, Joins
+from flows.learning.messages import decode_example, example_of
+from infra.kafka import KafkaRefused
+from infra.kafka.headers import origin_headers
+from schemas.codec import encode
+from schemas.events import Engagement
+from schemas.ids import Id
+from schemas.learning import LateEngagement
+from schemas.message_keys import key_of_id, partition_of_id
+from tests.flows.learning.served import served
+from tests.infra.kafka.test_topics import alter
+from tests.kafka.cluster import Cluster, wait_until
+from tests.kafka.events import HOUR_MS
+from tests.kafka.joins import JoinProcess, expected, made
+
+INACTIVITY_S, LATE_S = 1, 600
+VIEWERS: Final[tuple[Id, ...]] = (*range(6), *(f"viewer-{one}" for one in range(6)))
+POSTS: Final = range(30)
+# In so many turns of the load: one feed, one duplicate of a message, one that is no message of ours.
+FEED_IN, TWICE_IN, BAD_IN = 5, 9, 23
+TURN_S: Final = 0.02
+
+
+class FeedLoad:
+    """Feeds and engagements of a few viewers until stopped: twice, bad, on nothing served, by clocks an hour off."""
+
+    def __init__(self, cluster: Cluster, seed: int) -> None:
+        self._cluster, self._rng = cluster, random.Random(seed)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.feeds = self.bad = 0
+
+    def __enter__(self) -> "FeedLoad":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._cluster.flush()
+
+    def _run(self) -> None:
+        rng, turn = self._rng, 0
+        while not self._ended.wait(TURN_S):
+            turn += 1
+            viewer = rng.choice(VIEWERS)
+            now_ms = time.time_ns() // 1_000_000
+            times = 2 if turn % TWICE_IN == 0 else 1
+            if turn % BAD_IN == 0:
+                self.bad += 1
+                self._cluster.send_raw("served-features", rng.randrange(4), b"k", rng.randbytes(20))
+                self._cluster.send_raw("engagements", rng.randrange(4), b"k", rng.randbytes(20))
+            elif turn % FEED_IN == 0:
+                self.feeds += 1
+                feed = served(f"r{turn}", viewer, tuple(rng.sample(POSTS, 10)), now_ms)
+                for _ in range(times):
+                    send_features(self._cluster, feed, turn)
+            else:
+                skewed_ms = now_ms + rng.choice((-HOUR_MS, 0, HOUR_MS))
+                action = rng.choice(("favorite", "reply", "dwell_time"))
+                for _ in range(times):
+                    self._cluster.send(Engagement(skewed_ms, viewer, rng.choice(POSTS), action, dwell_s=1.5))
+
+
+def send_features(cluster: Cluster, features: msgspec.Struct, offset: int) -> None:
+    """Send features as the job does, about the request at an offset."""
+    viewer = features.viewer  # type: ignore[attr-defined]
+    partition = partition_of_id(viewer, cluster.partitions)
+    headers = origin_headers("feed-requests", partition, offset, 0)
+    cluster.send_raw("served-features", partition, key_of_id(viewer), encode(features), headers=headers)
+
+
+def labels(raw: bytes) -> dict[Id, int]:
+    message = decode_example(raw)
+    return {post: bits for post, bits in zip(message.posts, example_of(message).actions.tolist(), strict=True) if bits}
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.full)])
+def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) -> None:
+    rng = random.Random(kills)
+    join = JoinProcess(cluster, tmp_path / "state", INACTIVITY_S, LATE_S)
+    with FeedLoad(cluster, seed=kills) as load:
+        for _ in range(kills):
+            join.until_begun()
+            time.sleep(rng.uniform(0, 2.0))
+            join.kill()
+            join.start()
+    wait_until(lambda: len(expected(cluster, INACTIVITY_S, LATE_S)[0]) == load.feeds, "the topics lack feeds")
+    examples, late = expected(cluster, INACTIVITY_S, LATE_S)
+    assert load.feeds > 20
+    assert sum(len(labels(raw)) for raw in examples.values()) > 20, "there is much to lose"
+    wait_until(lambda: len(cluster.read("training-examples")) >= load.feeds, "not every feed becomes an example")
+    wait_until(lambda: len(cluster.read("late-engagements")) >= len(late), "not all that is late is told of")
+    join.stop()
+
+    assert made(cluster, "training-examples") == examples
+    assert made(cluster, "late-engagements") == late
+    assert {msgspec.json.decode(raw, type=LateEngagement).reason for raw in late.values()} == {"late", "not_served"}
+    letters = cluster.read("dead-letters")
+    assert len({one.about for one in letters}) == len(letters) == load.bad, "each bad message once, and no engagement"
+    assert {one.origin.topic for one in letters} == {"served-features"}
+
+    # From an empty state it finds all that it has sent.
+    again = JoinProcess(cluster, tmp_path / "empty", INACTIVITY_S, LATE_S)
+    again.until_begun()
+    time.sleep(3)
+    told = again.stop()
+    assert made(cluster, "training-examples") == examples
+    assert told["examples"] > 20, "it has made them again"
+
+
+def test_instances_share_viewers_and_clocks_an_hour_off_lose_no_label(cluster: Cluster, tmp_path: Path) -> None:
+    joins = [JoinProcess(cluster, tmp_path / f"state-{k}", 3, LATE_S, f"{k}/2") for k in range(2)]
+    for one in joins:
+        one.until_begun()
+    now_ms = time.time_ns() // 1_000_000
+    viewers = ("ann", "bob", "eve", "joe", 7, 8)
+    assert len({partition_of_id(viewer, cluster.partitions) % 2 for viewer in viewers}) == 2
+    for number, viewer in enumerate(viewers):
+        send_features(cluster, served(f"r-{viewer}", viewer, (1, 2, 3), now_ms), number)
+    cluster.flush()
+    for viewer in viewers:
+        cluster.send(Engagement(now_ms - HOUR_MS, viewer, 1, "favorite"))
+        cluster.send(Engagement(now_ms + HOUR_MS, viewer, 2, "reply"))
+        cluster.send(Engagement(now_ms, viewer, 4, "reply"))
+    cluster.flush()
+    wait_until(lambda: len(cluster.read("training-examples")) == len(viewers), "not every feed becomes an example")
+    found = cluster.read("training-examples")
+    assert {decode_example(one.value).viewer for one in found} == set(viewers)
+    for one in found:
+        viewer = decode_example(one.value).viewer
+        assert (one.key, one.partition) == (key_of_id(viewer), partition_of_id(viewer, cluster.partitions))
+        assert one.headers["schema"] == b"training-example/1"
+        assert labels(one.value) == {1: 1, 2: 2}
+    late = [msgspec.json.decode(one.value, type=LateEngagement) for one in cluster.read("late-engagements")]
+    assert {(one.viewer, one.post, one.reason) for one in late} == {(viewer, 4, "not_served") for viewer in viewers}
+    for one in joins:
+        one.stop()
+
+
+def test_a_join_that_cannot_be_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    with pytest.raises(KafkaRefused, match="--instance 4/5 can't be"):
+        JoinJob(Joins(cluster.connection, tmp_path, instance=4, instances=5))
+    topic = cluster.connection.naming.of("engagements")
+    alter(cluster.connection.address, topic, message_timestamp_type="CreateTime")
+
+    def refused() -> bool:
+        try:
+            JoinJob(Joins(cluster.connection, tmp_path / "other"))
+        except KafkaRefused as error:
+            return "carries its producers' times" in str(error)
+        return False
+
+    wait_until(refused, "producers' times are taken for the broker's")
