@@ -1,13 +1,13 @@
-"""The command that joins what was served with what came of it."""
+"""The commands that join what was served with what came of it, and fetch the examples."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flows.options import ParameterFile, Set, parameters_from
+from flows.options import Json, ParameterFile, Set, parameters_from
 from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection, instance_of
-from flows.terminal import Refusal, refusals
+from flows.terminal import Refusal, console, print_json, refusals, rows_table, time_ms
 
 
 def join_examples(
@@ -45,6 +45,32 @@ def join_examples(
         run(Joins(connection(kafka, prefix, kafka_set), state, learning, ordinal, count, every, lost))
 
 
+def collect_examples(
+    out: Annotated[Path, typer.Argument(help="the folder to write")],
+    kafka: Kafka = LOCAL,
+    since: Annotated[str, typer.Option(help="leave out what was asked for before this time: ms or ISO 8601")] = "",
+    until: Annotated[str, typer.Option(help="leave out what was asked for from this time on: ms or ISO 8601")] = "",
+    prefix: Prefix = "",
+    kafka_set: KafkaSet = None,
+    as_json: Json = False,
+) -> None:
+    """Write the examples on training-examples as Parquet, a file an hour, with a manifest; `train` reads the folder.
+
+    Example: `run_flow.py collect-examples out/examples --kafka localhost:9092 --since 2026-01-07`
+    """
+    from flows.learning.collecting import collect
+
+    with refusals():
+        since_ms, until_ms = (time_ms(text) if text else end for text, end in ((since, 0), (until, 2**62)))
+        made = collect(connection(kafka, prefix, kafka_set), out, since_ms, until_ms)
+    if as_json:
+        print_json(made)
+        return
+    spans = [{"file": part.name, "examples": part.examples, "bytes": part.bytes} for part in made.parts]
+    console.print(rows_table(f"{made.examples:,} examples in {out}", spans))
+
+
 def add_to(app: typer.Typer) -> None:
-    """Give the command line this command."""
+    """Give the command line these commands."""
     app.command()(join_examples)
+    app.command()(collect_examples)

@@ -9,15 +9,20 @@ from typing import Final
 import msgspec
 import pytest
 
+from flows.example_files import read_examples
+from flows.learning.collecting import collect
 from flows.learning.examples_flow import JoinJob, Joins
-from flows.learning.messages import decode_example, example_of
+from flows.learning.messages import decode_example, example_of, labelled
 from infra.kafka import KafkaRefused
 from infra.kafka.headers import origin_headers
+from infra.logs.files import LogRefused
+from operators.keys import keys_of
 from schemas.codec import encode
 from schemas.events import Engagement
-from schemas.ids import Id
+from schemas.ids import Id, key_of
 from schemas.learning import LateEngagement
 from schemas.message_keys import key_of_id, partition_of_id
+from tests.acceptance.playing import HOUR, T0
 from tests.flows.learning.served import served
 from tests.infra.kafka.test_topics import alter
 from tests.kafka.cluster import Cluster, wait_until
@@ -39,7 +44,8 @@ class FeedLoad:
         self._cluster, self._rng = cluster, random.Random(seed)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self.feeds = self.bad = 0
+        self.requests: list[str] = []
+        self.bad = 0
 
     def __enter__(self) -> "FeedLoad":
         self._thread.start()
@@ -62,8 +68,8 @@ class FeedLoad:
                 self._cluster.send_raw("served-features", rng.randrange(4), b"k", rng.randbytes(20))
                 self._cluster.send_raw("engagements", rng.randrange(4), b"k", rng.randbytes(20))
             elif turn % FEED_IN == 0:
-                self.feeds += 1
-                feed = served(f"r{turn}", viewer, tuple(rng.sample(POSTS, 10)), now_ms)
+                self.requests.append(f"r{turn}")
+                feed = served(self.requests[-1], viewer, tuple(rng.sample(POSTS, 10)), now_ms)
                 for _ in range(times):
                     send_features(self._cluster, feed, turn)
             else:
@@ -96,11 +102,11 @@ def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) 
             time.sleep(rng.uniform(0, 2.0))
             join.kill()
             join.start()
-    wait_until(lambda: len(expected(cluster, INACTIVITY_S, LATE_S)[0]) == load.feeds, "the topics lack feeds")
     examples, late = expected(cluster, INACTIVITY_S, LATE_S)
-    assert load.feeds > 20
+    assert {str(decode_example(raw).request) for raw in examples.values()} == set(load.requests)
+    assert len(examples) == len(load.requests) > 20
     assert sum(len(labels(raw)) for raw in examples.values()) > 20, "there is much to lose"
-    wait_until(lambda: len(cluster.read("training-examples")) >= load.feeds, "not every feed becomes an example")
+    wait_until(lambda: len(cluster.read("training-examples")) >= len(examples), "not every feed becomes an example")
     wait_until(lambda: len(cluster.read("late-engagements")) >= len(late), "not all that is late is told of")
     join.stop()
 
@@ -147,6 +153,33 @@ def test_instances_share_viewers_and_clocks_an_hour_off_lose_no_label(cluster: C
     assert {(one.viewer, one.post, one.reason) for one in late} == {(viewer, 4, "not_served") for viewer in viewers}
     for one in joins:
         one.stop()
+
+
+def test_examples_of_the_topic_are_a_folder_to_train_on(cluster: Cluster, tmp_path: Path) -> None:
+    key, partition = key_of_id("ann"), partition_of_id("ann", cluster.partitions)
+
+    def send(number: int, at_ms: int) -> None:
+        example = labelled(served(f"r{number}", "ann", (1, 2, "x"), at_ms), at_ms + 1, [number, 0, 1], [0, 2.5, 0])
+        headers = origin_headers("served-features", partition, number, -1)
+        cluster.send_raw("training-examples", partition, key, encode(example), headers=headers)
+
+    with pytest.raises(LogRefused, match="holds no examples"):
+        collect(cluster.connection, tmp_path / "none")
+    for number, at_ms in ((2, T0 + 5), (1, T0 + 2), (3, T0 + HOUR), (2, T0 + 5), (4, T0 + 2 * HOUR), (0, T0 - HOUR)):
+        send(number, at_ms)
+    cluster.flush()
+    manifest = collect(cluster.connection, tmp_path / "examples", T0, T0 + 2 * HOUR)
+    assert [(part.examples, part.from_ms, part.to_ms) for part in manifest.parts] == [
+        (2, T0 + 2, T0 + 5), (1, T0 + HOUR, T0 + HOUR),
+    ]  # fmt: skip
+    found = list(read_examples(tmp_path / "examples"))
+    assert [one.actions.tolist() for one in found] == [[1, 0, 1], [2, 0, 1], [3, 0, 1]]
+    assert found[0].posts.post.tolist() == keys_of([1, 2, "x"]).tolist()
+    assert (found[0].context.key, found[0].dwell_s.tolist()) == (key_of("ann"), [0, 2.5, 0])
+    cluster.send_raw("training-examples", 0, b"k", b"{}")
+    cluster.flush()
+    with pytest.raises(LogRefused, match="offset 0, is no example"):
+        collect(cluster.connection, tmp_path / "bad")
 
 
 def test_a_join_that_cannot_be_is_refused(cluster: Cluster, tmp_path: Path) -> None:
