@@ -53,6 +53,8 @@ def simulate(
         str, typer.Option(help="closed loop: what arms are compared by, an action or dwell_s")
     ] = "favorite",
     cluster: Cluster = None,
+    kafka: Annotated[str, typer.Option(help="closed loop: the job that runs at this broker serves, as host:port")] = "",
+    prefix: Annotated[str, typer.Option(help="with --kafka: what the names of all topics begin with, and a dot")] = "",
     as_json: Json = False,
 ) -> None:
     """Simulate a seeded social world and write its log, with the truth about everybody's taste beside it.
@@ -70,7 +72,7 @@ def simulate(
         if closed_loop:
             run = _loop_run(world, checkpoint, model, job, learning if learns else None, learns, judge)
             run = _with_arms(run, experiment, metric, clusters_from(cluster))
-            _closed_loop(out, run, compares, full, as_json)
+            _closed_loop(out, run, compares, full, kafka, prefix, as_json)
         else:
             _open_loop(out, world, faults, as_json)
 
@@ -130,12 +132,15 @@ def _with_arms(run: "LoopRun", experiment: Path | None, metric: str, clusters: d
     return msgspec.structs.replace(run, experiment=str(experiment or ""), metric=metric, clusters=named)
 
 
-def _closed_loop(out: Path, run: "LoopRun", compares: bool, full: bool, as_json: bool) -> None:
+def _closed_loop(out: Path, run: "LoopRun", compares: bool, full: bool, kafka: str, prefix: str, as_json: bool) -> None:
     from flows.closed_loop.command import REPORT, Wanted, study
     from flows.closed_loop.study import summary_rows
     from flows.experiments.commands import show_comparison
+    from infra.kafka.inbox import Connection
+    from infra.kafka.topics import Naming
 
-    figures = study(Wanted(out, run, compares, full), as_json)
+    connection = Connection(kafka, Naming(prefix)) if kafka else None
+    figures = study(Wanted(out, run, compares, full, connection), as_json)
     if as_json:
         print_json(figures)
         return

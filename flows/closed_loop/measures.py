@@ -92,10 +92,10 @@ def utility(feeds: Sequence[ShownFeed], start_ms: int, span_ms: int = DAY_MS) ->
 
 
 def calibration(feeds: Sequence[ShownFeed], start_ms: int, span_ms: int = DAY_MS) -> list[Calibration]:
-    """Return how predictions fit true chances of posts shown, by span and action."""
+    """Return how predictions fit true chances of posts shown, by span and action; feeds without any are left out."""
     out = []
     for number, of_span in _spans(feeds, start_ms, span_ms):
-        judged = [one.judgement for one in of_span if one.judgement is not None]
+        judged = [one.judgement for one in of_span if one.judgement is not None and len(one.judgement.predicted)]
         if not judged:
             continue
         predicted = np.concatenate([one.predicted for one in judged])

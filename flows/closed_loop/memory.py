@@ -2,17 +2,15 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from flows.closed_loop.driver import Driver
 from flows.closed_loop.judging import Judge
 from flows.closed_loop.learning import Learner
-from flows.closed_loop.records import Act, ShownFeed
+from flows.closed_loop.records import Act, Lived, LoopRefused, ShownFeed
 from flows.closed_loop.trial import Trial
 from flows.for_you import Answer, ForYou, Sinks, for_you
 from flows.intake import Intake
-from flows.terminal import Refusal
 from infra.polls import EachSink, PollSource, run
 from infra.world import Crowd
 from infra.world.sessions import Asked
@@ -31,19 +29,6 @@ from schemas.feeds import DeadLetter, Feed
 from schemas.polls import RawPoll
 
 AT_MAX: Final = 2**53  # simulated days may lie ahead
-
-
-@dataclass
-class Lived:
-    """What came of a closed loop: its feeds, what was done with them, and the models that took over, with when (ms)."""
-
-    feeds: list[ShownFeed] = field(default_factory=list)
-    acts: list[Act] = field(default_factory=list)
-    models: list[tuple[int, str]] = field(default_factory=list)
-
-
-class LoopRefused(Refusal):
-    """A closed loop that can't go on: the job refused something a simulated person did."""
 
 
 class MemoryLoop:

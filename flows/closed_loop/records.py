@@ -1,8 +1,12 @@
 """What is remembered of each feed of a closed loop: who saw which posts, and what they were truly worth."""
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
+
+from flows.terminal import Refusal
 
 # A feed is judged by its first screenful.
 TOP = 10
@@ -40,3 +44,16 @@ class Act(Struct, frozen=True):
     person: int
     action: str
     post: int
+
+
+@dataclass
+class Lived:
+    """What came of a closed loop: its feeds, what was done with them, and the models that took over, with when (ms)."""
+
+    feeds: list[ShownFeed] = field(default_factory=list)
+    acts: list[Act] = field(default_factory=list)
+    models: list[tuple[int, str]] = field(default_factory=list)
+
+
+class LoopRefused(Refusal):
+    """A closed loop that can't go on; the message says why, and the way out where there is one."""

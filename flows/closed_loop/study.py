@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from flows.closed_loop.judging import SERVED
+from flows.closed_loop.kafka import KafkaLoop
 from flows.closed_loop.learning import Learner
 from flows.closed_loop.measures import (
     Calibration,
@@ -22,9 +23,11 @@ from flows.closed_loop.measures import (
     suppression,
     utility,
 )
-from flows.closed_loop.memory import Lived, MemoryLoop
+from flows.closed_loop.memory import MemoryLoop
+from flows.closed_loop.records import Lived
 from flows.closed_loop.trial import Look, Trial
 from flows.training_sources import changed_parameters
+from infra.kafka.inbox import Connection
 from infra.logs import LogWriter
 from infra.world import PRESETS as WORLDS
 from infra.world import Crowd, WorldParameters
@@ -184,6 +187,21 @@ def live(
 def final_share(figures: Figures) -> float | None:
     """Return the served feeds' share of the best possible on the last day that was judged."""
     return figures.utility[-1].share_of_best.get(SERVED) if figures.utility else None
+
+
+def live_on_kafka(run: LoopRun, connection: Connection, out: Path, timeout_s: float, told: Told) -> Figures:
+    """Run a closed loop with a job on Kafka, and write its log and truth; learning is somebody else's there.
+
+    Raises LoopRefused, Refusal, KafkaRefused and LogRefused.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    crowd = Crowd(run.world)
+    with LogWriter(out / LOG) as writer:
+        loop = KafkaLoop(connection, crowd, timeout_s, run.judge_every, writer.write)
+        lived = loop.run(told)
+    crowd.save_truth(out / LOG)
+    command = f"{run.command(out, '')} --kafka {connection.address}"
+    return _figures(run, crowd, lived, loop.events, command, "over Kafka", "")
 
 
 def summary_rows(figures: Sequence[Figures]) -> list[dict[str, str | int | float]]:

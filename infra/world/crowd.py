@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from infra.world.parameters import DAY_MS, WorldParameters
+from infra.world.policy import RETENTION_MS, eligible
 from infra.world.rates import Bools, Floats
 from infra.world.sessions import Asked
 from infra.world.simulator import open_world, truth_of
@@ -93,6 +94,17 @@ class Crowd:
         quality = self.worth.table["quality"][originals]
         shown = self._sessions.acting.shown_before(person) if asked.earlier else None
         return self.worth.probabilities(person, at, originals, followed, known, quality, shown)
+
+    def eligible(self, asked: Asked) -> Ints:
+        """Return the rows of all posts that may be shown where somebody asks: recent, allowed, not yet shown."""
+        world, at = self._world, asked.request.at
+        recent = np.arange(world.posts.first_since(at - RETENTION_MS), world.posts.count)
+        return eligible(world, asked.person, at, recent, asked.request.exclude_videos)
+
+    def followed(self, person: int, rows: Ints) -> Bools:
+        """Return whether a person follows the author of each post now, bool[n]."""
+        follows = self._world.follows[person]
+        return np.array([author in follows for author in self.posts["author"][rows].tolist()], np.bool_)
 
     def popularity(self, rows: Ints, at_ms: int) -> Floats:
         """Return how much was done with each post so far, fading over hours, float64[n]; newer ones first."""

@@ -33,20 +33,22 @@ class Policy:
         parameters = self._world.parameters
         size = parameters.slate
         chosen: dict[int, None] = {}
-        followed = self._eligible(person, at, self._followed(person, at), exclude_videos)
+        followed = eligible(self._world, person, at, self._followed(person, at), exclude_videos)
         age_ms = at - self._world.posts.rows["created"][followed]
         wanted = size if in_network_only else round(size * parameters.followed_share)
         chosen.update(dict.fromkeys(self._draw(followed, -age_ms / RECENCY_MS, wanted)))
         if not in_network_only:
             self._refresh_popular(at)
-            popular = self._eligible(person, at, self._popular, exclude_videos)
+            popular = eligible(self._world, person, at, self._popular, exclude_videos)
             weights = self._popular_weights[np.isin(self._popular, popular)]
             wanted = round(size * parameters.popular_share)
             chosen.update(dict.fromkeys(self._draw(popular, np.log(weights), wanted)))
             first = self._world.posts.first_since(at - RETENTION_MS)
             draws = self._rng.integers(first, max(self._world.posts.count, first + 1), 3 * size)
             anything = np.unique(draws[draws < self._world.posts.count])
-            rest = [row for row in self._eligible(person, at, anything, exclude_videos).tolist() if row not in chosen]
+            rest = [
+                row for row in eligible(self._world, person, at, anything, exclude_videos).tolist() if row not in chosen
+            ]
             self._rng.shuffle(rest)
             chosen.update(dict.fromkeys(rest[: size - len(chosen)]))
         slate = list(chosen)
@@ -60,29 +62,6 @@ class Policy:
         found = np.array(rows, np.int64)
         posts = world.posts.rows[found]
         return np.unique(posts["original"][posts["created"] <= at]).astype(np.int64)
-
-    def _eligible(self, person: int, at: int, rows: Rows, exclude_videos: bool) -> Rows:
-        """Return the rows that may be shown: alive, allowed, another's, and not shown before."""
-        world = self._world
-        posts = world.posts.rows[rows]
-        fit = (posts["original"] == rows) & (posts["created"] <= at) & (posts["created"] > at - RETENTION_MS)
-        fit &= (posts["deleted_at"] > at) & (posts["labelled_at"] > at) & (posts["author"] != person)
-        if exclude_videos:
-            fit &= posts["video_ms"] == 0
-        shown, barred, subscribed = world.shown[person], world.barred[person], world.subscribed[person]
-        return np.array(
-            [
-                row
-                for row, author, paid in zip(
-                    rows[fit].tolist(),
-                    posts["author"][fit].tolist(),
-                    posts["subscribers_only"][fit].tolist(),
-                    strict=True,
-                )
-                if row not in shown and author not in barred and (not paid or author in subscribed)
-            ],
-            np.int64,
-        )
 
     def _draw(self, rows: Rows, log_weights: npt.NDArray[np.float64], count: int) -> list[int]:
         """Return up to `count` of the rows, drawn without replacement by weight (Gumbel's trick)."""
@@ -102,3 +81,26 @@ class Policy:
         top = np.sort(np.argsort(-score, kind="stable")[:POPULAR])
         self._popular = first + top
         self._popular_weights = score[top]
+
+
+def eligible(world: World, person: int, at: int, rows: Rows, exclude_videos: bool) -> Rows:
+    """Return the rows that may be shown to a person: alive, allowed, another's, and not shown before."""
+    posts = world.posts.rows[rows]
+    fit = (posts["original"] == rows) & (posts["created"] <= at) & (posts["created"] > at - RETENTION_MS)
+    fit &= (posts["deleted_at"] > at) & (posts["labelled_at"] > at) & (posts["author"] != person)
+    if exclude_videos:
+        fit &= posts["video_ms"] == 0
+    shown, barred, subscribed = world.shown[person], world.barred[person], world.subscribed[person]
+    return np.array(
+        [
+            row
+            for row, author, paid in zip(
+                rows[fit].tolist(),
+                posts["author"][fit].tolist(),
+                posts["subscribers_only"][fit].tolist(),
+                strict=True,
+            )
+            if row not in shown and author not in barred and (not paid or author in subscribed)
+        ],
+        np.int64,
+    )

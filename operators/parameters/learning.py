@@ -39,6 +39,16 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
     learning_rate: Annotated[
         float, meta("of all weights; a quarter of what a fresh model is trained with", "ours, measured", "job", ge=1e-9)
     ] = 1e-3
+    table_rate: Annotated[
+        float,
+        meta(
+            "of the hashed tables, whose rows are read in few steps; 0 for that of all weights", "ours", "job", ge=0.0
+        ),
+    ] = 0.0
+    negatives: Annotated[
+        int,
+        meta("posts of others lent to each example as passed over", "ours, as `train`", "job", ge=0, le=1024),
+    ] = 8
     averaging: Annotated[
         float, meta("what the published weights, an average over steps, keep a step", "ours", "job", ge=0.0, le=0.9999)
     ] = 0.98
@@ -69,6 +79,8 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
         """Return the settings of the trainer; `retrieval` off leaves the towers as they are."""
         return TrainingConfig(
             learning_rate=self.learning_rate,
+            table_rate=self.table_rate or None,
+            negatives=self.negatives,
             averaging=self.averaging,
             warm_up_steps=self.warm_up_steps,
             retrieval=retrieval,
