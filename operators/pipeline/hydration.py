@@ -41,6 +41,10 @@ def hydrate(
     subscribers_only = own.flags & SUBSCRIBERS_ONLY != 0
     subscribers_only[known] |= original.flags & SUBSCRIBERS_ONLY != 0
     in_network = contains(relations.followed, own.author)
+    # Few differ: of a repost the author is somebody else, and of strangers it's no matter whom they follow.
+    rank_author_followed, mutual_follow = in_network.copy(), in_network.copy()
+    rank_author_followed[is_repost] = contains(relations.followed, rank_author[is_repost])
+    mutual_follow[in_network] = contains(relations.followed_by, own.author[in_network])
     is_known = in_network | (own.author == viewer)
     quoted = _rows_of(own.quote_of, own.flags & QUOTE != 0, posts)
     answered = own.reply_to_author * is_reply
@@ -79,7 +83,7 @@ def hydrate(
         repost_of=own.repost_of,
         repost_author=rank_author * is_repost,
         quote_author=own.quote_of_author,
-        mutual_follow=in_network & contains(relations.followed_by, own.author),
+        mutual_follow=mutual_follow,
         author_followers=posts.followers.of(own.author),
         author_followings=followings_of(query, posts, own.author),
         author_verified=verified(query, posts, own.author),
@@ -88,7 +92,7 @@ def hydrate(
         rank_author=rank_author,
         rank_terms=rank_terms,
         rank_topics=rank_topics,
-        rank_author_followed=contains(relations.followed, rank_author),
+        rank_author_followed=rank_author_followed,
         rank_counts=counts_shown(posts.counts.kinds, own.key, rank_post),
         rank_co_liked=_co_liked(query, posts, rank_post, circle),
         verdict=verdict,

@@ -39,7 +39,9 @@ class Facts:
 
     def after_seen(self, posts: Keys, seen_max: int) -> "Facts":
         """Return the facts with posts added to the seen ones, the newest `seen_max` of them."""
-        everything = np.concatenate([self.seen, posts[~np.isin(posts, self.seen)]])
+        # Thousands were seen and a few are new: those are sorted, not the thousands.
+        known = np.sort(self.seen[contains(np.sort(posts), self.seen)])
+        everything = np.concatenate([self.seen, posts[~contains(known, posts)]])
         return replace(self, seen=everything[max(0, len(everything) - seen_max) :])
 
     def after_served(self, at_ms: int, posts: Keys, window_s: int, served_max: int) -> "Facts":
