@@ -10,6 +10,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as run_flow.py says
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from infra.world import PRESETS, WorldSummary, inject_faults, simulate
 from models.compilation import use_cache
@@ -18,6 +19,9 @@ from models.phoenix import Phoenix
 from tests.acceptance.playing import Player, with_switches
 
 pytest_plugins = ("tests.kafka_broker",)
+# No test asserts a time: on a busy machine an example of a property may wait for a second.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # As small as the rules for shapes allow: a model that compiles in seconds and ranks in a millisecond.
 TINY = msgspec.structs.replace(
