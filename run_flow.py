@@ -16,7 +16,7 @@ import typer
 
 from flows import log_commands, model_commands, parameter_commands
 from flows.experiments import commands as experiment_commands
-from flows.learning import join_commands
+from flows.learning import join_commands, learn_commands
 from flows.options import (
     Checkpoint,
     Cluster,
@@ -198,6 +198,7 @@ def feed(
 
 
 model_commands.add_to(app)
+learn_commands.add_to(app)
 parameter_commands.add_to(app)
 experiment_commands.add_to(app)
 add_to(app)

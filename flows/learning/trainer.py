@@ -134,6 +134,11 @@ class ContinuousTrainer:
         self._to_ms = 0
 
     @property
+    def passed(self) -> Passed:
+        """What was passed over since the last interval."""
+        return self._passed
+
+    @property
     def waiting(self) -> int:
         """How many examples wait for their interval to be full."""
         return len(self._waiting)
@@ -319,7 +324,7 @@ class ContinuousTrainer:
             command=COMMAND,
             from_ms=self._from_ms,
             to_ms=self._to_ms,
-            examples=trainer.examples,
+            examples=trainer.examples // self._settings.passes,
             steps=trainer.taken,
             seed=trainer.seed,
         )
