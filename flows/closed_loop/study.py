@@ -146,7 +146,7 @@ class LoopRun(Struct, frozen=True):
             *world,
             *job,
             *self._learning(),
-            *([f"--judge {self.judge_every}"] if self.judge_every > 1 else []),
+            f"--judge {self.judge_every}",
             *(f"--cluster {name}={quote(path)}" for name, path in self.clusters.items()),
             *([f"--experiment {quote(self.experiment)} --metric {self.metric}"] if self.experiment else []),
             last,
