@@ -86,6 +86,28 @@ def test_a_model_made_worse_on_purpose_is_not_published(
     assert [one.version for one in registry.entries()] == [good.version]
 
 
+def test_one_that_passes_though_worse_is_not_what_the_next_is_compared_with(
+    learned: tuple[list[Interval], Registry], tmp_path: Path
+) -> None:
+    good = learned[1].load(learned[1].entries()[-1])
+    told = []
+    for name, margin in (("lax", 100.0), ("strict", SETTINGS.publish_margin)):
+        settings = msgspec.structs.replace(SETTINGS, publish_margin=margin)
+        registry = Registry(tmp_path / name, keep=1)
+        ContinuousTrainer(registry, CONFIG, settings, start=good)
+        trainer = ContinuousTrainer(registry, CONFIG, settings, start=shaken(good, seed=1))
+        told.append(trainer.take(stream(3 * 64, 5)))
+        trainer.save(tmp_path / "run", {})
+        ContinuousTrainer.resumed(tmp_path / "run", registry, CONFIG, settings)  # the best one is kept for that
+    lax, strict = told
+    assert [one.published is not None for one in lax] == [False, True, True]
+    assert [one.published for one in strict] == [None, None, None]
+    assert [one.best for one in lax] == [one.best for one in strict]
+    assert lax[2].published is not None
+    assert lax[1].published is not None
+    assert lax[2].published.facts.parent == lax[1].published.version
+
+
 def test_with_too_few_positives_intervals_are_counted_together(
     learned: tuple[list[Interval], Registry], tmp_path: Path
 ) -> None:
