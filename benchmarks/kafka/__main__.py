@@ -12,6 +12,7 @@ from benchmarks.kafka.bench import QUICK, Bench, Outcome, Sizes
 from benchmarks.kafka.cases import effects, few, many
 from benchmarks.kafka.load import burst, events, stall
 from benchmarks.kafka.scaling import instances, scale, start
+from benchmarks.kafka.swapping import swap
 from flows.options import checkpoint_path
 from flows.terminal import console, print_json, rows_table
 from infra.kafka import KafkaRefused
@@ -22,7 +23,7 @@ from models.phoenix import Phoenix
 FILE_COLUMNS: Final = 180
 # In an order in which those on the same world follow each other.
 CASES: Final[dict[str, Callable[[Bench], Outcome]]] = {
-    case.__name__: case for case in (many, few, events, effects, burst, stall, start, instances, scale)
+    case.__name__: case for case in (many, few, events, effects, burst, stall, swap, start, instances, scale)
 }
 
 
