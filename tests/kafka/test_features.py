@@ -7,16 +7,19 @@ import time
 from dataclasses import fields
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from flows.learning.messages import decode_example, decode_features, example_of, labelled
 from models.inputs import Candidates, Context, History
 from schemas.codec import encode
+from schemas.learning import LateEngagement
 from tests.kafka import noting
 from tests.kafka.cluster import Cluster, by_input, wait_until
 from tests.kafka.conftest import StartJob
 from tests.kafka.events import AUTHORS, HOUR_MS, ask, follow, like, post
 from tests.kafka.jobs import Job
+from tests.kafka.joins import JoinProcess
 from tests.kafka.load import BEGIN_MS, OLD_POSTS, Load
 
 LEARNING = ("--set", "learning.features_enabled=true")
@@ -88,3 +91,27 @@ def kill_at_work(job: Job, rng: random.Random) -> None:
     time.sleep(rng.uniform(0, 1.0))
     job.kill()
     job.start()
+
+
+def test_a_feed_becomes_an_example_with_the_bits_that_ranked_it(
+    cluster: Cluster, start_job: StartJob, tmp_path: Path
+) -> None:
+    cluster.publish(*(post(number) for number in range(1, 41)))
+    cluster.publish(*(follow("ann", author) for author in AUTHORS[:4]), like("ann", 1))
+    job = start_job(*LEARNING).ready()
+    join = JoinProcess(cluster, tmp_path / "join", 2, 60)
+    join.until_begun()
+    cluster.publish(ask("r", "ann"))
+    shown = cluster.feeds(["r"])["r"].feed.shown
+    cluster.publish(like("ann", int(shown[1])), like("ann", 1))
+    wait_until(lambda: bool(cluster.read("training-examples")), "the feed becomes no example")
+    (message,) = cluster.read("training-examples")
+    (features,) = (decode_features(one.value) for one in cluster.read("served-features"))
+    example = decode_example(message.value)
+    assert example.posts == shown
+    assert {name: example.columns[name] for name in features.columns} == features.columns
+    assert example_of(example).actions.tolist() == [0, 1, *[0] * (len(shown) - 2)]
+    late = [msgspec.json.decode(one.value, type=LateEngagement) for one in cluster.read("late-engagements")]
+    assert [(one.post, one.reason) for one in late] == [(1, "not_served"), (1, "not_served")]
+    join.stop()
+    job.stop()

@@ -15,12 +15,13 @@ from flows.learning.examples_flow import JoinJob, Joins
 from flows.learning.messages import decode_example, example_of, labelled
 from infra.kafka import KafkaRefused
 from infra.kafka.headers import origin_headers
+from infra.kafka.read_back import read_back
 from infra.logs.files import LogRefused
 from operators.keys import keys_of
 from schemas.codec import encode
 from schemas.events import Engagement
 from schemas.ids import Id, key_of
-from schemas.learning import LateEngagement
+from schemas.learning import LateEngagement, ServedFeatures
 from schemas.message_keys import key_of_id, partition_of_id
 from tests.acceptance.playing import HOUR, T0
 from tests.flows.learning.served import served
@@ -87,6 +88,13 @@ def send_features(cluster: Cluster, features: msgspec.Struct, offset: int) -> No
     cluster.send_raw("served-features", partition, key_of_id(viewer), encode(features), headers=headers)
 
 
+def features_on(cluster: Cluster) -> set[str]:
+    """Return the requests whose features are on the topic, read or not."""
+    starts = {("served-features", one): 0 for one in range(cluster.partitions)}
+    values = [message.value() or b"" for _, message in read_back(cluster.connection, starts, {})]
+    return {str(msgspec.json.decode(raw, type=ServedFeatures).request) for raw in values if raw.startswith(b'{"kind"')}
+
+
 def labels(raw: bytes) -> dict[Id, int]:
     message = decode_example(raw)
     return {post: bits for post, bits in zip(message.posts, example_of(message).actions.tolist(), strict=True) if bits}
@@ -95,6 +103,8 @@ def labels(raw: bytes) -> dict[Id, int]:
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.full)])
 def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) -> None:
     rng = random.Random(kills)
+    # A broker that has just started is asked for the producer's id before the load begins.
+    cluster.publish(Engagement(time.time_ns() // 1_000_000, "nobody", 1, "favorite"))
     join = JoinProcess(cluster, tmp_path / "state", INACTIVITY_S, LATE_S)
     with FeedLoad(cluster, seed=kills) as load:
         for _ in range(kills):
@@ -102,6 +112,7 @@ def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) 
             time.sleep(rng.uniform(0, 2.0))
             join.kill()
             join.start()
+    assert features_on(cluster) == set(load.requests), "the broker has all that it acknowledged"
     examples, late = expected(cluster, INACTIVITY_S, LATE_S)
     assert {str(decode_example(raw).request) for raw in examples.values()} == set(load.requests)
     assert len(examples) == len(load.requests) > 20
