@@ -1,7 +1,7 @@
 """The commands of a model that goes on learning: learn, and models to see what it has published."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -10,6 +10,9 @@ from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table
 
 Folder = Annotated[Path, typer.Option("--registry", help="the folder of published models")]
+
+# What fits on a terminal of 80 columns; JSON has the rest.
+SHOWN: Final = ("version", "to", "examples", "loss", "auc_favorite", "worse", "checkpoint")
 
 
 def learn(
@@ -160,7 +163,8 @@ def models(folder: Annotated[Path, typer.Argument(help="the folder of a registry
     if as_json:
         print_json(rows)
     else:
-        console.print(rows_table(f"models of {folder}", rows))
+        shown = [{name: "-" if row[name] is None else row[name] for name in SHOWN} for row in rows]
+        console.print(rows_table(f"models of {folder}", shown))
 
 
 def add_to(app: typer.Typer) -> None:
