@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 import msgspec
@@ -13,7 +14,7 @@ from flows.intake import Intake
 from flows.training_batches import OrderedLog
 from flows.training_examples import Example, examples
 from operators.decode import Ownership
-from operators.parameters import DEFAULTS, ParameterRefused, Parameters
+from operators.parameters import DEFAULTS, ParameterRefused, Parameters, assignment
 from operators.state import MemoryState, live_posts
 
 POSTS_MAX: Final = 32  # posts of a request: what a screen or two shows
@@ -25,7 +26,7 @@ def changed_parameters(parameters: Parameters) -> list[str]:
     """Return which parameters differ from the defaults, as the command line says it."""
     usual = msgspec.to_builtins(DEFAULTS)
     return [
-        f"--set {section}.{field}={value}"
+        f"--set {quote(assignment(f'{section}.{field}', value))}"
         for section, fields in msgspec.to_builtins(parameters).items()
         for field, value in fields.items()
         if value != usual[section][field]

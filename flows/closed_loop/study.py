@@ -33,7 +33,7 @@ from infra.world import PRESETS as WORLDS
 from infra.world import Crowd, WorldParameters
 from infra.world.parameters import DAY_MS
 from models.phoenix import Phoenix
-from operators.parameters import Parameters, Value
+from operators.parameters import Parameters, Value, assignment
 from operators.parameters.learning import LearningSettings
 
 UNTRAINED: Final = "untrained"
@@ -134,7 +134,7 @@ class LoopRun(Struct, frozen=True):
         """Return the command line that lives the same life into a folder."""
         usual = WORLDS["loop"]
         world = [
-            f"--set {name}={value}"
+            f"--set {quote(assignment(name, value))}"
             for name, value in msgspec.structs.asdict(self.world).items()
             if value != getattr(usual, name) and name not in {"people", "days"}
         ]
@@ -158,7 +158,7 @@ class LoopRun(Struct, frozen=True):
         if self.settings is None:
             return ["--no-learn"]
         plain, usual = msgspec.structs.asdict(self.settings), msgspec.structs.asdict(LEARNING)
-        return [f"--learning {name}={value}" for name, value in plain.items() if value != usual[name]]
+        return [f"--learning {quote(assignment(name, value))}" for name, value in plain.items() if value != usual[name]]
 
 
 def live(
@@ -211,8 +211,8 @@ def summary_rows(figures: Sequence[Figures]) -> list[dict[str, str | int | float
             "loop": one.name,
             "feeds": one.feeds,
             "models": len(one.models),
-            "served": final_share(one) or 0.0,
-            "topics": one.concentration[-1].effective_topics if one.concentration else 0.0,
+            "served": "–" if (share := final_share(one)) is None else f"{share:.0%}",
+            "topics": f"{one.concentration[-1].effective_topics:.1f}" if one.concentration else "–",
             "small authors": one.reach.small_share,
         }
         for one in figures

@@ -156,6 +156,11 @@ def parse_assignment(text: str) -> tuple[str, Value]:
         return name.strip(), value.strip()
 
 
+def assignment(name: str, value: object) -> str:
+    """Return `name=value` as `parse_assignment` reads it: plain words as they are, all else as in TOML."""
+    return f"{name}={value if isinstance(value, str) else msgspec.json.encode(value).decode()}"
+
+
 @functools.lru_cache(maxsize=1024)
 def _for_request(base: Parameters, overrides: tuple[tuple[str, Overriding], ...]) -> Parameters:
     return base.overridden(dict(overrides), scope="request")

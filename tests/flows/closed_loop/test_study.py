@@ -1,6 +1,8 @@
 """`simulate --closed-loop`: models learn and take over while people live, and one page tells what came of it."""
 
 import json
+import shlex
+from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -8,6 +10,7 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from flows.closed_loop import command, study
 from flows.closed_loop.command import MODELS, REPORT
 from flows.closed_loop.plots import bars, lines
 from flows.closed_loop.study import FIGURES, LEARNED, LOG, VARIANTS, Figures
@@ -81,6 +84,29 @@ def test_figures_hold_together(figures: Figures) -> None:
     assert {one.action for one in figures.calibration} == {"favorite", "reply", "retweet", "click", "dwell"}
     assert all(0 < one.effective_topics <= 16 for one in figures.concentration)
     assert 0 <= figures.reach.gini_posts <= 1
+
+
+def test_the_command_below_a_variant_lives_the_same_life(
+    folder: Path, tiny: PhoenixConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS, "tiny", tiny)
+    monkeypatch.setattr(study, "SMALL_PEOPLE", 10)
+    monkeypatch.setattr(study, "SMALL_DAYS", 0.5)
+    monkeypatch.setattr(command, "VARIANTS", VARIANTS[:2])
+    begun = ["--checkpoint", str(folder / "one" / LEARNED), "--no-learn"]
+    result = CliRunner().invoke(app, ["simulate", "--closed-loop", str(folder / "compared"), *SETTINGS, *begun])
+    assert result.exit_code == 0, result.output
+    main, as_it_is, changed = msgspec.json.decode((folder / "compared" / FIGURES).read_bytes(), type=list[Figures])
+    html = (folder / "compared" / REPORT).read_text()
+    for one in (main, as_it_is, changed):
+        assert escape(one.command) in html
+    again = shlex.split(changed.command.removeprefix("run_flow.py ").replace(str(folder), str(folder / "again")))
+    again[again.index("--checkpoint") + 1] = str(folder / "compared" / LEARNED)
+    result = CliRunner().invoke(app, again)
+    assert result.exit_code == 0, result.output
+    logs = [(at / "compared" / "no-diversity" / LOG).read_bytes() for at in (folder, folder / "again")]
+    assert logs[0] == logs[1] != (folder / "compared" / "as-it-is" / LOG).read_bytes()
+    assert "--job dpp.enabled=false" in changed.command
 
 
 def test_a_folder_with_models_of_an_earlier_run_is_refused(folder: Path) -> None:
