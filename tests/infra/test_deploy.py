@@ -247,7 +247,7 @@ def test_the_image_is_not_run_by_root_and_kubernetes_knows_its_user() -> None:
 def test_what_is_deployed_uses_commands_and_flags_that_exist() -> None:
     cli: Any = typer.main.get_command(run_flow.app)
     lines = list(serve_commands())
-    assert len(lines) == 7
+    assert len(lines) == 9
     for line in lines:
         command, words = cli, iter(line)
         while hasattr(command, "commands"):
