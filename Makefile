@@ -39,7 +39,7 @@ results: $(READY) ## measure on real and simulated data and write docs/results/ 
 	$(RUN) -m benchmarks.new_posts
 
 test: $(READY) lint types ## check style and types, and run the tests
-	$(RUN) -m pytest -m "not full"
+	$(RUN) -m pytest -m "not full" --numprocesses 2 --dist loadfile
 
 test-full: $(READY) lint types ## everything in `make test`, and the long runs
 	$(RUN) -m pytest

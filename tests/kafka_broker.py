@@ -3,6 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from infra.kafka.topics import Naming
 
 _broker: Broker | None = None
 _passed_over: list[str] = []
+_told: list[str] = []
 _numbers = itertools.count(1)
 
 
@@ -47,12 +49,25 @@ def naming() -> Naming:
     return Naming(f"test-{os.getpid()}-{next(_numbers)}-{os.urandom(3).hex()}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say which broker the tests ran against, and loudly where it was the mock."""
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that prints the summary which broker the tests of this one ran against."""
     if _broker is None:
         return
-    terminalreporter.write_line(f"Kafka: {_broker.kind} at {_broker.address}")
+    told = [f"Kafka: {_broker.kind} at {_broker.address}"]
     if not _broker.real:
-        terminalreporter.write_line(
-            f"WARNING: NOT Apache Kafka but librdkafka's mock: {'; '.join(_passed_over)}", red=True, bold=True
-        )
+        told.append(f"WARNING: NOT Apache Kafka but librdkafka's mock: {'; '.join(_passed_over)}")
+    getattr(session.config, "workeroutput", {})["kafka"] = told
+    _told.extend(told)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker of pytest-xdist tells at its end."""
+    _told.extend(node.workeroutput.get("kafka", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which brokers the tests ran against, and loudly where one was the mock."""
+    for line in _told:
+        loud = line.startswith("WARNING")
+        terminalreporter.write_line(line, red=loud, bold=loud)
