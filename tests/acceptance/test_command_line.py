@@ -65,7 +65,7 @@ def test_the_bare_command_line_lists_all_commands() -> None:
     assert all(command in result.output for command in COMMANDS)
     assert set(COMMANDS) == {
         "simulate", "import", "validate", "parameters", "pipeline", "replay", "feed", "examples", "train",
-        "evaluate", "experiment", "join-examples", "collect-examples", "bench",
+        "evaluate", "experiment", "learn", "models", "join-examples", "collect-examples", "bench",
         "serve", "post-counts", "request", "publish", "topics", "state", "dead-letters", "delete-post", "delete-user",
     }  # fmt: skip
 

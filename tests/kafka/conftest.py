@@ -9,8 +9,10 @@ from infra.kafka.broker import Broker
 from infra.kafka.topics import Naming
 from tests.kafka.cluster import Cluster
 from tests.kafka.jobs import Job
+from tests.kafka.joins import JoinProcess
 
 StartJob = Callable[..., Job]
+StartJoin = Callable[..., JoinProcess]
 
 
 @pytest.fixture
@@ -32,3 +34,18 @@ def start_job(cluster: Cluster, checkpoint: Path, tmp_path: Path) -> Iterator[St
     for job in jobs:
         if job.runs:
             job.kill()
+
+
+@pytest.fixture
+def start_join(cluster: Cluster, tmp_path: Path) -> Iterator[StartJoin]:
+    """Return a function that starts a join: `start_join(state, inactivity_s, late_s, instance="0/1")`."""
+    joins = []
+
+    def start(state: str, inactivity_s: int, late_s: int, instance: str = "0/1") -> JoinProcess:
+        joins.append(JoinProcess(cluster, tmp_path / state, inactivity_s, late_s, instance))
+        return joins[-1]
+
+    yield start
+    for join in joins:
+        if join.runs:
+            join.kill()

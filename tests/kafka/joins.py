@@ -38,12 +38,17 @@ class JoinProcess:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(self._command, stderr=log, stdout=log)
 
+    @property
+    def runs(self) -> bool:
+        """Whether the process runs."""
+        return self._process.poll() is None
+
     def until_begun(self) -> None:
         """Wait until it reads; fails when it ends before."""
 
         def begun() -> bool:
             said = self._log.read_text(errors="replace")
-            assert self._process.poll() is None, f"it ended with status {self._process.returncode}: {said}"
+            assert self.runs, f"it ended with status {self._process.returncode}: {said}"
             return '"beginning"' in said
 
         wait_until(begun, "it never begins")

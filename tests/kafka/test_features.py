@@ -16,10 +16,9 @@ from schemas.codec import encode
 from schemas.learning import LateEngagement
 from tests.kafka import noting
 from tests.kafka.cluster import Cluster, by_input, wait_until
-from tests.kafka.conftest import StartJob
+from tests.kafka.conftest import StartJob, StartJoin
 from tests.kafka.events import AUTHORS, HOUR_MS, ask, follow, like, post
 from tests.kafka.jobs import Job
-from tests.kafka.joins import JoinProcess
 from tests.kafka.load import BEGIN_MS, OLD_POSTS, Load
 
 LEARNING = ("--set", "learning.features_enabled=true")
@@ -94,12 +93,12 @@ def kill_at_work(job: Job, rng: random.Random) -> None:
 
 
 def test_a_feed_becomes_an_example_with_the_bits_that_ranked_it(
-    cluster: Cluster, start_job: StartJob, tmp_path: Path
+    cluster: Cluster, start_job: StartJob, start_join: StartJoin
 ) -> None:
     cluster.publish(*(post(number) for number in range(1, 41)))
     cluster.publish(*(follow("ann", author) for author in AUTHORS[:4]), like("ann", 1))
     job = start_job(*LEARNING).ready()
-    join = JoinProcess(cluster, tmp_path / "join", 2, 60)
+    join = start_join("join", 2, 60)
     join.until_begun()
     cluster.publish(ask("r", "ann"))
     shown = cluster.feeds(["r"])["r"].feed.shown

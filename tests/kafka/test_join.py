@@ -27,8 +27,9 @@ from tests.acceptance.playing import HOUR, T0
 from tests.flows.learning.served import served
 from tests.infra.kafka.test_topics import alter
 from tests.kafka.cluster import Cluster, wait_until
+from tests.kafka.conftest import StartJoin
 from tests.kafka.events import HOUR_MS
-from tests.kafka.joins import JoinProcess, expected, made
+from tests.kafka.joins import expected, made
 
 INACTIVITY_S, LATE_S = 1, 600
 VIEWERS: Final[tuple[Id, ...]] = (*range(6), *(f"viewer-{one}" for one in range(6)))
@@ -101,11 +102,11 @@ def labels(raw: bytes) -> dict[Id, int]:
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.full)])
-def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) -> None:
+def test_killed_at_random_moments(cluster: Cluster, start_join: StartJoin, kills: int) -> None:
     rng = random.Random(kills)
     # A broker that has just started is asked for the producer's id before the load begins.
     cluster.publish(Engagement(time.time_ns() // 1_000_000, "nobody", 1, "favorite"))
-    join = JoinProcess(cluster, tmp_path / "state", INACTIVITY_S, LATE_S)
+    join = start_join("state", INACTIVITY_S, LATE_S)
     with FeedLoad(cluster, seed=kills) as load:
         for _ in range(kills):
             join.until_begun()
@@ -129,7 +130,7 @@ def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) 
     assert {one.origin.topic for one in letters} == {"served-features"}
 
     # From an empty state it finds all that it has sent.
-    again = JoinProcess(cluster, tmp_path / "empty", INACTIVITY_S, LATE_S)
+    again = start_join("empty", INACTIVITY_S, LATE_S)
     again.until_begun()
     time.sleep(3)
     told = again.stop()
@@ -137,8 +138,8 @@ def test_killed_at_random_moments(cluster: Cluster, tmp_path: Path, kills: int) 
     assert told["examples"] > 20, "it has made them again"
 
 
-def test_instances_share_viewers_and_clocks_an_hour_off_lose_no_label(cluster: Cluster, tmp_path: Path) -> None:
-    joins = [JoinProcess(cluster, tmp_path / f"state-{k}", 3, LATE_S, f"{k}/2") for k in range(2)]
+def test_instances_share_viewers_and_clocks_an_hour_off_lose_no_label(cluster: Cluster, start_join: StartJoin) -> None:
+    joins = [start_join(f"state-{k}", 3, LATE_S, f"{k}/2") for k in range(2)]
     for one in joins:
         one.until_begun()
     now_ms = time.time_ns() // 1_000_000

@@ -14,9 +14,8 @@ from models.phoenix import Phoenix
 from models.registry import Registry
 from schemas.events import FeedRequest
 from tests.kafka.cluster import PATIENCE_S, Cluster, wait_until
-from tests.kafka.conftest import StartJob
+from tests.kafka.conftest import StartJob, StartJoin
 from tests.kafka.jobs import RUN_FLOW
-from tests.kafka.joins import JoinProcess
 
 SMALL = WorldParameters(
     people=16, days=1.0, follows_per_person=4.0, sessions_per_person_day=6.0, posts_per_person_day=20.0
@@ -43,12 +42,12 @@ def learning(cluster: Cluster, checkpoint: Path, tmp_path: Path) -> Iterator[Pat
 
 
 def test_what_was_served_teaches_the_model_that_serves_next(
-    cluster: Cluster, start_job: StartJob, learning: Path, checkpoint: Path, tmp_path: Path
+    cluster: Cluster, start_job: StartJob, start_join: StartJoin, learning: Path, checkpoint: Path
 ) -> None:
     job = start_job(
         "--models", str(learning), "--set", "learning.features_enabled=true", "--set", "serving.deadline_ms=0"
     ).ready()
-    join = JoinProcess(cluster, tmp_path / "join", inactivity_s=1, late_s=86_400)
+    join = start_join("join", inactivity_s=1, late_s=86_400)
     lived = KafkaLoop(cluster.connection, Crowd(SMALL), PATIENCE_S).run(lambda *_: None)
     first, published = Phoenix.load(checkpoint).version, Registry(learning, keep=20)
 
