@@ -46,20 +46,20 @@ class Variant:
 VARIANTS: Final = (
     Variant("reference"),
     Variant("loss against all films", training=with_fields(REFERENCE, negatives=0)),
-    Variant("128 negatives", training=with_fields(REFERENCE, negatives=128)),
     Variant("negatives by popularity, with logQ", training=with_fields(REFERENCE, popularity=1.0)),
     Variant("negatives by popularity, no logQ", training=with_fields(REFERENCE, popularity=1.0, log_q=0.0)),
     Variant("temperature starts at .05", training=with_fields(REFERENCE, temperature=0.05)),
-    Variant("no dropout of tokens", training=with_fields(REFERENCE, token_dropout=0.0)),
     Variant("no times", history=_timeless),
+    Variant("history of 32", config=with_fields(FILMS, history_max=32)),
+    Variant("two hashes into 1,024 rows", config=with_fields(FILMS, post_buckets=2**10)),
+    Variant("no dropout of tokens", training=with_fields(REFERENCE, token_dropout=0.0)),
     Variant("no ratings, only that there was one", history=_unrated),
     Variant("no genres and decades", terms=False),
-    Variant("history of 32", config=with_fields(FILMS, history_max=32)),
-    Variant("history of 192", config=with_fields(FILMS, history_max=192)),
     Variant("one layer", config=with_fields(FILMS, retrieval_layers=1)),
     Variant("width 96", config=with_fields(FILMS, retrieval_width=96)),
-    Variant("two hashes into 1,024 rows", config=with_fields(FILMS, post_buckets=2**10)),
     Variant("two hashes into 65,536 rows", config=with_fields(FILMS, post_buckets=2**16)),
+    Variant("128 negatives", training=with_fields(REFERENCE, negatives=128)),
+    Variant("history of 192", config=with_fields(FILMS, history_max=192)),
 )
 
 
