@@ -17,6 +17,8 @@ from schemas.actions import ACTION_INDEX, Action
 NEGATIVE: Final = frozenset({"not_interested", "block_author", "mute_author", "report"})
 CALIBRATED: Final[tuple[Action, ...]] = ("favorite", "reply", "retweet", "click", "dwell")
 POSTS_MIN: Final = 20  # of a viewer, for the spread of their topics to mean anything
+# Sessions that go on after the end of the world: fewer feeds than this share of a span are no span of their own.
+OVERHANG: Final = 0.1
 FEEDS_AROUND: Final = 3  # feeds before and after a negative action
 
 
@@ -56,7 +58,7 @@ class Concentration(Struct, frozen=True):
 class Suppression(Struct, frozen=True):
     """Shares of the first posts on a topic in the feeds before and after: of posts refused, and of others beside them.
 
-    `author_after` is how many posts by an author blocked or muted came after.
+    `author_after` is how many posts by a blocked author came after, reposted by others or not.
     """
 
     refused: int
@@ -155,7 +157,7 @@ def suppression(feeds: Sequence[ShownFeed], acts: Sequence[Act], posts: npt.NDAr
         if act.action not in NEGATIVE or place is None:
             continue
         before, after = mine[max(place - FEEDS_AROUND + 1, 0) : place + 1], mine[place + 1 : place + 1 + FEEDS_AROUND]
-        if act.action in {"block_author", "mute_author"}:
+        if act.action == "block_author":
             author = posts["author"][act.post]
             author_after += sum(int((posts["author"][one.posts] == author).sum()) for one in mine[place + 1 :])
         if not after:
@@ -200,7 +202,11 @@ def _spans(feeds: Sequence[ShownFeed], start_ms: int, span_ms: int) -> list[tupl
     spans: defaultdict[int, list[ShownFeed]] = defaultdict(list)
     for feed in feeds:
         spans[max(feed.at_ms - start_ms, 0) // span_ms].append(feed)
-    return sorted(spans.items())
+    found = sorted(spans.items())
+    if len(found) > 1 and len(found[-1][1]) < OVERHANG * len(found[-2][1]):
+        _, last = found.pop()
+        found[-1][1].extend(last)
+    return found
 
 
 def _feed_of(mine: list[ShownFeed], act: Act) -> int | None:

@@ -171,7 +171,7 @@ def _suppression(main: Figures, variants: Sequence[Figures]) -> str:
         "three feeds up "
         "to then and the three after. Topics that were shown beside it and not refused lose, too, for having been "
         "shown lately; what refusal does is the difference between the two. The last column counts posts by blocked "
-        "or muted authors that came all the same.</p>"
+        "authors, reposted by others or not, that came all the same.</p>"
         + _table(("", "refused", "refused topic", "others beside it", "blocked author"), rows)
         + _bys(variants)
     )

@@ -45,6 +45,7 @@ SMALL_DAYS: Final = 4.0
 FULL_PEOPLE: Final = 100
 FULL_DAYS: Final = 42.0
 SPANS: Final = 6  # of a loop, over which concentration is told
+CHANGING: Final = 4  # parts of a day, where tastes change and are won back within one
 
 Told = Callable[[float, float], None]
 
@@ -240,7 +241,7 @@ def _figures(run: LoopRun, crowd: Crowd, lived: Lived, events: int, command: str
         events=events,
         feeds=len(lived.feeds),
         models=[((at - start) / DAY_MS, version) for at, version in lived.models],
-        utility=utility(lived.feeds, start),
+        utility=utility(lived.feeds, start, DAY_MS // CHANGING if run.world.taste_change_day else DAY_MS),
         calibration=calibration(lived.feeds, start),
         concentration=concentration(lived.feeds, posts, crowd.tastes, start, span),
         suppression=suppression(lived.feeds, lived.acts, posts),
