@@ -159,7 +159,8 @@ def suppression(feeds: Sequence[ShownFeed], acts: Sequence[Act], posts: npt.NDAr
         before, after = mine[max(place - FEEDS_AROUND + 1, 0) : place + 1], mine[place + 1 : place + 1 + FEEDS_AROUND]
         if act.action == "block_author":
             author = posts["author"][act.post]
-            author_after += sum(int((posts["author"][one.posts] == author).sum()) for one in mine[place + 1 :])
+            since = [one.posts for one in mine[place + 1 :] if one.at_ms > act.at_ms]
+            author_after += sum(int((posts["author"][shown] == author).sum()) for shown in since)
         if not after:
             continue
         topic = int(posts["primary"][act.post])
