@@ -18,12 +18,13 @@ import numpy.typing as npt
 import polars as pl
 from msgspec import Struct
 
+from flows.example_columns import LABELLED, LABELS, MAY_LACK, OF_GROUP, OF_POST, VIEWER_COLUMN
 from flows.training_examples import Example
 from infra.logs.files import LogRefused
 from infra.logs.merging import JUMP_MS
 from models.checkpoints import write_whole
-from models.inputs import CO_LIKED, CO_LIKED_NAMES, TERMS, Candidates, Context, History
-from schemas.actions import ACTIONS, COUNT_NAMES, COUNTS, VIEWER_COUNTS
+from models.inputs import CO_LIKED_NAMES, TERMS, Candidates, Context, History
+from schemas.actions import ACTIONS, COUNT_NAMES, VIEWER_COUNTS
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -35,27 +36,11 @@ ROWS_A_FILE: Final = 4096
 Column = npt.NDArray[Any]
 Told = Callable[[float, float], None]
 
+# Beside the columns of lists, one entry a group or post (flows/example_columns.py).
 _OF_REQUEST: Final = {"viewer": pl.UInt64, "at_ms": pl.Int64, "surface": pl.UInt8, "shown": pl.Boolean}
-# Entries of a list for each group of a history, and for each post of an example.
-_OF_GROUP: Final = {
-    "post": (pl.UInt64, 1), "author": (pl.UInt64, 1), "terms": (pl.UInt16, TERMS), "actions": (pl.UInt32, 1),
-    "dwell_s": (pl.Float32, 1), "surface": (pl.UInt8, 1), "at_ms": (pl.Int64, 1),
-}  # fmt: skip
-_OF_POST: Final = {
-    "post": (pl.UInt64, 1), "author": (pl.UInt64, 1), "terms": (pl.UInt16, TERMS), "created_ms": (pl.Int64, 1),
-    "followed": (pl.Boolean, 1), "has_video": (pl.Boolean, 1), "counts": (pl.UInt32, COUNTS),
-    "co_liked": (pl.UInt32, CO_LIKED),
-}  # fmt: skip
-_LABELS: Final = {"actions": pl.UInt32, "dwell_s": pl.Float32}
-# Columns of posts that have no entries at all where nothing was counted and nobody was asked.
-_MAY_LACK: Final = frozenset({"posts_counts", "posts_co_liked"})
-
 SCHEMA: Final[dict[str, Any]] = {
     **_OF_REQUEST,
-    "viewer_counts": pl.List(pl.UInt32),
-    **{f"history_{name}": pl.List(kind) for name, (kind, _) in _OF_GROUP.items()},
-    **{f"posts_{name}": pl.List(kind) for name, (kind, _) in _OF_POST.items()},
-    **{f"label_{name}": pl.List(kind) for name, kind in _LABELS.items()},
+    **{name: pl.List(pl.Series(np.empty(0, kind.name)).dtype) for name, kind in LABELLED.items()},
 }
 
 
@@ -175,11 +160,11 @@ def _columns(examples: list[Example]) -> dict[str, pl.Series]:
         "at_ms": [one.at_ms for one in contexts],
         "surface": [one.surface for one in contexts],
         "shown": [one.shown for one in examples],
-        "viewer_counts": [one.counts for one in contexts],
+        VIEWER_COLUMN: [one.counts for one in contexts],
     }
-    for name in _OF_GROUP:
+    for name in OF_GROUP:
         columns[f"history_{name}"] = [getattr(one.history, name).ravel() for one in contexts]
-    for name in _OF_POST:
+    for name in OF_POST:
         columns[f"posts_{name}"] = [getattr(one.posts, name).ravel() for one in examples]
     columns["label_actions"] = [one.actions for one in examples]
     columns["label_dwell_s"] = [one.dwell_s for one in examples]
@@ -290,15 +275,15 @@ def _first_wrong(columns: dict[str, _Lists], posts_max: int) -> tuple[int, str] 
     """Return the first row that holds what can't be, and what is wrong with it."""
     groups, posts = columns["history_post"].lengths, columns["posts_post"].lengths
     found = [
-        _first(columns["viewer_counts"].lengths != VIEWER_COUNTS, f"viewer_counts has not {VIEWER_COUNTS} entries")
+        _first(columns[VIEWER_COLUMN].lengths != VIEWER_COUNTS, f"{VIEWER_COLUMN} has not {VIEWER_COUNTS} entries")
     ]
     found.append(_first((posts == 0) | (posts > posts_max), f"it has not between 1 and {posts_max} posts"))
-    wanted = {f"history_{name}": (groups, many) for name, (_, many) in _OF_GROUP.items()}
-    wanted |= {f"posts_{name}": (posts, many) for name, (_, many) in _OF_POST.items()}
-    wanted |= {f"label_{name}": (posts, 1) for name in _LABELS}
+    wanted = {f"history_{name}": (groups, many) for name, (_, many) in OF_GROUP.items()}
+    wanted |= {f"posts_{name}": (posts, many) for name, (_, many) in OF_POST.items()}
+    wanted |= {f"label_{name}": (posts, 1) for name in LABELS}
     for name, (rows, many) in wanted.items():
         lengths = columns[name].lengths
-        bad = (lengths != many * rows) & ~((lengths == 0) & (name in _MAY_LACK))
+        bad = (lengths != many * rows) & ~((lengths == 0) & (name in MAY_LACK))
         found.append(_first(bad, f"{name} has not {many} for each of its rows"))
     for name in ("history_dwell_s", "label_dwell_s"):
         column = columns[name]
@@ -315,10 +300,10 @@ def _first(bad: npt.NDArray[np.bool_], reason: str) -> tuple[int, str] | None:
 def _examples(frame: pl.DataFrame, columns: dict[str, _Lists]) -> Iterator[Example]:
     of_request = zip(*(frame[name].to_list() for name in _OF_REQUEST), strict=True)
     for row, (viewer, at_ms, surface, shown) in enumerate(of_request):
-        history = {name: _shaped(columns[f"history_{name}"].row(row), many) for name, (_, many) in _OF_GROUP.items()}
-        posts = {name: _shaped(columns[f"posts_{name}"].row(row), many) for name, (_, many) in _OF_POST.items()}
+        history = {name: _shaped(columns[f"history_{name}"].row(row), many) for name, (_, many) in OF_GROUP.items()}
+        posts = {name: _shaped(columns[f"posts_{name}"].row(row), many) for name, (_, many) in OF_POST.items()}
         yield Example(
-            context=Context(viewer, History(**history), at_ms, surface, columns["viewer_counts"].row(row)),
+            context=Context(viewer, History(**history), at_ms, surface, columns[VIEWER_COLUMN].row(row)),
             posts=Candidates(**posts),
             actions=columns["label_actions"].row(row),
             dwell_s=columns["label_dwell_s"].row(row),

@@ -12,35 +12,17 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from flows.example_columns import FEATURES, LABELLED, LABELS, MAY_LACK, OF_GROUP, OF_POST, VIEWER_COLUMN, Kind
 from flows.training_examples import Example
-from models.inputs import CO_LIKED, TERMS, Candidates, Context, History
+from models.inputs import Candidates, Context, History
 from operators.keys import keys_of
 from operators.ranked import Ranked
-from schemas.actions import ACTIONS, COUNTS, SURFACES, VIEWER_COUNTS
+from schemas.actions import ACTIONS, SURFACES
 from schemas.codec import Refused
 from schemas.feeds import Feed
 from schemas.ids import key_of
 from schemas.learning import ServedFeatures, TrainingExample
 
-# By the columns' names: little-endian kinds, and entries for each group of a history or post.
-OF_GROUP: Final = {
-    "post": ("<u8", 1), "author": ("<u8", 1), "terms": ("<u2", TERMS), "actions": ("<u4", 1), "dwell_s": ("<f4", 1),
-    "surface": ("|u1", 1), "at_ms": ("<i8", 1),
-}  # fmt: skip
-OF_POST: Final = {
-    "post": ("<u8", 1), "author": ("<u8", 1), "terms": ("<u2", TERMS), "created_ms": ("<i8", 1),
-    "followed": ("|b1", 1), "has_video": ("|b1", 1), "counts": ("<u4", COUNTS), "co_liked": ("<u4", CO_LIKED),
-}  # fmt: skip
-LABELS: Final = {"actions": ("<u4", 1), "dwell_s": ("<f4", 1)}
-VIEWER_COLUMN: Final = "viewer_counts"
-# Where nothing was counted, and nobody was asked, these have no entries at all.
-MAY_LACK: Final = frozenset({"posts_counts", "posts_co_liked"})
-_KINDS: Final = {
-    VIEWER_COLUMN: ("<u4", VIEWER_COUNTS),
-    **{f"history_{name}": kind for name, kind in OF_GROUP.items()},
-    **{f"posts_{name}": kind for name, kind in OF_POST.items()},
-}
-_LABEL_KINDS: Final = {f"label_{name}": kind for name, kind in LABELS.items()}
 # Values of a column are below this, where not every one of its kind can be.
 _BELOW: Final = {
     "history_surface": SURFACES, "history_actions": 1 << len(ACTIONS), "label_actions": 1 << len(ACTIONS),
@@ -65,9 +47,9 @@ def features_of(ranked: Ranked, feed: Feed) -> ServedFeatures | None:
     posts = tuple(item.post for item in feed.items)
     rows = (ranked.table.post == keys_of(posts)[:, None]).argmax(axis=1)
     context, shown = query.context, ranked.table.rank_columns().take(rows)
-    columns = {VIEWER_COLUMN: _bytes(context.counts, "<u4")}
-    columns |= {f"history_{name}": _bytes(getattr(context.history, name), kind) for name, (kind, _) in OF_GROUP.items()}
-    columns |= {f"posts_{name}": _bytes(getattr(shown, name), kind) for name, (kind, _) in OF_POST.items()}
+    values = {VIEWER_COLUMN: context.counts}
+    values |= {f"history_{name}": getattr(context.history, name) for name in OF_GROUP}
+    values |= {f"posts_{name}": getattr(shown, name) for name in OF_POST}
     event = query.request.event
     return ServedFeatures(
         at=event.at,
@@ -77,7 +59,7 @@ def features_of(ranked: Ranked, feed: Feed) -> ServedFeatures | None:
         model=ranked.model,
         surface=event.surface,
         posts=posts,
-        columns=columns,
+        columns={name: _bytes(column, FEATURES[name]) for name, column in values.items()},
     )
 
 
@@ -87,8 +69,8 @@ def labelled(
     """Return a served feed with what came of it until `closed_at` (ms): for each post its actions, as bits by the
     order of schemas.actions.ACTIONS, and the longest dwell time in seconds.
     """
-    labels = {"label_actions": _bytes(np.array(actions, "<u4"), "<u4")}
-    labels["label_dwell_s"] = _bytes(np.array(dwell_s, "<f4"), "<f4")
+    came = {"actions": np.array(actions), "dwell_s": np.array(dwell_s)}
+    labels = {f"label_{name}": _bytes(came[name], kind) for name, kind in LABELS.items()}
     return TrainingExample(
         at=features.at,
         served_at=features.served_at,
@@ -120,15 +102,15 @@ def example_of(message: TrainingExample) -> Example:
 
 def decode_features(raw: bytes) -> ServedFeatures:
     """Return the features of one JSON text. Raises Refused for anything but features that a model can have seen."""
-    return _checked(_features, raw, _KINDS)
+    return _checked(_features, raw, FEATURES)
 
 
 def decode_example(raw: bytes) -> TrainingExample:
     """Return the example of one JSON text. Raises Refused for anything but one that a model can learn from."""
-    return _checked(_examples, raw, _KINDS | _LABEL_KINDS)
+    return _checked(_examples, raw, LABELLED)
 
 
-def _checked(decoder: "msgspec.json.Decoder[Message]", raw: bytes, kinds: Mapping[str, tuple[str, int]]) -> Message:
+def _checked(decoder: "msgspec.json.Decoder[Message]", raw: bytes, kinds: Mapping[str, Kind]) -> Message:
     try:
         message = decoder.decode(raw)
     except msgspec.ValidationError as error:
@@ -145,8 +127,8 @@ def _checked(decoder: "msgspec.json.Decoder[Message]", raw: bytes, kinds: Mappin
         raise Refused("column is missing" if odd in kinds else "no such column", f"$.columns.{odd}")
     groups = len(message.columns["history_post"]) // 8
     rows = {"viewer": 1, "history": groups, "posts": len(message.posts), "label": len(message.posts)}
-    for name, (kind, many) in kinds.items():
-        _check_column(name, message.columns[name], kind, rows[name.partition("_")[0]] * many)
+    for name, kind in kinds.items():
+        _check_column(name, message.columns[name], kind.name, rows[name.partition("_")[0]] * kind.many)
     return message
 
 
@@ -163,12 +145,12 @@ def _check_column(name: str, raw: bytes, kind: str, entries: int) -> None:
         raise Refused(f"it holds {values.max()}; values are below {below}", path)
 
 
-def _bytes(values: Column, kind: str) -> bytes:
-    return np.ascontiguousarray(values, kind).tobytes()
+def _bytes(values: Column, kind: Kind) -> bytes:
+    return np.ascontiguousarray(values, kind.name).tobytes()
 
 
 def _column(columns: Mapping[str, bytes], name: str) -> Column:
     """Return a column of a message, with a row for each group or post."""
-    kind, many = _KINDS.get(name) or _LABEL_KINDS[name]
+    kind, many = LABELLED[name]
     values = np.frombuffer(columns[name], kind)
     return values if many == 1 or name == VIEWER_COLUMN else values.reshape(-1, many)

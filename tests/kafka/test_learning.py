@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from flows.example_columns import LABELS, OF_GROUP, OF_POST, VIEWER_COLUMN
 from flows.learning.announcing import Announcer
 from flows.learning.example_sources import TOPIC, TopicSource, partitions_of
 from flows.learning.learn import RUN_FILE, Learned, LearnRun, learn
-from flows.learning.messages import LABELS, OF_GROUP, OF_POST, VIEWER_COLUMN
 from flows.learning.trainer import ContinuousTrainer, Interval
 from flows.training_examples import Example
 from infra.kafka import KafkaRefused

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from flows.learning.messages import OF_GROUP, OF_POST, VIEWER_COLUMN
+from flows.example_columns import OF_GROUP, OF_POST, VIEWER_COLUMN
 from operators.keys import keys_of
 from schemas.actions import VIEWER_COUNTS
 from schemas.ids import Id

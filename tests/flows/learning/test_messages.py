@@ -10,16 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from flows.example_columns import LABELLED, MAY_LACK
 from flows.example_files import SCHEMA
-from flows.learning.messages import (
-    LABELS,
-    OF_GROUP,
-    OF_POST,
-    decode_example,
-    decode_features,
-    example_of,
-    labelled,
-)
+from flows.learning.messages import decode_example, decode_features, example_of, labelled
 from flows.replay import FEEDS, SERVED_FEATURES, Replay, replay
 from models.inputs import Candidates, Context, History
 from models.phoenix import Phoenix
@@ -105,13 +98,38 @@ def test_only_feeds_that_a_model_ranked_for_themselves_have_features(play: Calla
     assert [one.request for one in features_in(played.out)] == ["best of followed", "first"]
 
 
-def test_columns_are_those_of_files_of_examples() -> None:
-    kinds = {f"history_{name}": kind for name, kind in OF_GROUP.items()}
-    kinds |= {f"posts_{name}": kind for name, kind in OF_POST.items()}
-    kinds |= {f"label_{name}": kind for name, kind in LABELS.items()}
-    of_files = {name: kind.inner for name, kind in SCHEMA.items() if isinstance(kind, pl.List)}
-    del of_files["viewer_counts"]
-    assert {name: pl.Series(np.zeros(1, kind)).dtype for name, (kind, _) in kinds.items()} == of_files
+# Format 1 of files and messages, written down apart from the table: names, order, kinds in NumPy's and Polars' words,
+# and how many entries there are a row. What changes here is another format.
+FORMAT_1: dict[str, tuple[str, Any, int]] = {
+    "viewer_counts": ("<u4", pl.UInt32, 11),
+    "history_post": ("<u8", pl.UInt64, 1),
+    "history_author": ("<u8", pl.UInt64, 1),
+    "history_terms": ("<u2", pl.UInt16, 4),
+    "history_actions": ("<u4", pl.UInt32, 1),
+    "history_dwell_s": ("<f4", pl.Float32, 1),
+    "history_surface": ("|u1", pl.UInt8, 1),
+    "history_at_ms": ("<i8", pl.Int64, 1),
+    "posts_post": ("<u8", pl.UInt64, 1),
+    "posts_author": ("<u8", pl.UInt64, 1),
+    "posts_terms": ("<u2", pl.UInt16, 4),
+    "posts_created_ms": ("<i8", pl.Int64, 1),
+    "posts_followed": ("|b1", pl.Boolean, 1),
+    "posts_has_video": ("|b1", pl.Boolean, 1),
+    "posts_counts": ("<u4", pl.UInt32, 10),
+    "posts_co_liked": ("<u4", pl.UInt32, 4),
+    "label_actions": ("<u4", pl.UInt32, 1),
+    "label_dwell_s": ("<f4", pl.Float32, 1),
+}
+
+
+def test_columns_of_messages_and_files_are_those_of_their_format() -> None:
+    assert {name: tuple(kind) for name, kind in LABELLED.items()} == {
+        name: (kind, many) for name, (kind, _, many) in FORMAT_1.items()
+    }
+    of_request = ["viewer", "at_ms", "surface", "shown"]
+    assert list(SCHEMA) == [*of_request, *FORMAT_1]
+    assert {name: SCHEMA[name] for name in FORMAT_1} == {name: pl.List(kind) for name, (_, kind, _) in FORMAT_1.items()}
+    assert {"posts_counts", "posts_co_liked"} == MAY_LACK
 
 
 @pytest.fixture
