@@ -5,7 +5,7 @@ import itertools
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,6 +126,7 @@ class Session:
         parameters: Overrides | None = None,
         bulk: tuple[Bulk, ...] = (),
         effects: bool = False,
+        pace: float = 0.0,
     ) -> Measured:
         """Let the generator send for so long, after it has settled, and measure. Times of `bulk` count from then."""
         bench = self.bench
@@ -141,6 +142,7 @@ class Session:
             tuple(Bulk(one.rate_hz, SETTLE_S + one.from_s, SETTLE_S + one.to_s, one.posts_share) for one in bulk),
             bench.arrivals,
             effects,
+            pace,
         )
         before, cpu_s, busy_s, start_s = self.job.metrics(), self.cpu_s(), machine_busy_s(), time.monotonic()
         with Lags(self.job) as lags:
@@ -249,16 +251,25 @@ class Bench:
             self._session = None
 
     def new_session(
-        self, posts: int, viewers: int, instances: int = 1, pinned: bool = False, posts_at_once: int = POSTS_PER_CHUNK
+        self,
+        posts: int,
+        viewers: int,
+        instances: int = 1,
+        pinned: bool = False,
+        posts_at_once: int = POSTS_PER_CHUNK,
+        options: Sequence[str] = (),
     ) -> Session:
-        """Make a world and topics for some instances; `pinned` gives each of them a core and one thread."""
+        """Make a world and topics for some instances; `pinned` gives each of them a core and one thread.
+
+        `options` are more of the command line's.
+        """
         state = self.worlds.state(posts, viewers, posts_at_once, instances)
         prefix = self.topics()
         commands = []
         for instance in range(instances):
             command = ["--kafka", self.address, "--prefix", prefix, "--state", str(state)]
             command += ["--instance", f"{instance}/{instances}", "--checkpoint", str(self.checkpoint), "--log", "json"]
-            command += ["--set", f"selection.candidates_max={RANKED_MAX}"]
+            command += ["--set", f"selection.candidates_max={RANKED_MAX}", *options]
             commands.append([*command, *(["--threads", "1"] if pinned else [])])
         return Session(self, posts, viewers, commands, pinned)
 

@@ -6,6 +6,7 @@ hides none (no coordinated omission). All messages are made before the first is 
 a producer with `linger.ms` of 5 sends it.
 """
 
+import heapq
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import numpy as np
 from confluent_kafka import OFFSET_END, Consumer, TopicPartition
 
 from benchmarks.kafka.plans import POSTS_PER_AUTHOR, Plan, Told, write
+from benchmarks.kafka.readers import Readers
 from benchmarks.kafka.trials import Trials
 from infra.kafka.headers import schema_header
 from infra.kafka.settings import consumer_settings, open_consumer, open_producer, producer_settings
@@ -79,6 +81,8 @@ class Generator:
         self._number0 = time.time_ns() // 1000 * 1000  # of requests and new posts: no run has those of another
         self.bulk_sent, self.bulk_late_s, self.feed_bytes = 0, 0.0, 0
         self._trials = Trials() if plan.effects else None
+        self._readers = Readers(plan.posts, plan.pace, self._rng) if plan.pace else None
+        self._acts: list[Outgoing] = []  # a heap of what people are going to do
 
     def _reading(self) -> Consumer:
         consumer = open_consumer(consumer_settings(self._plan.address, {"group.id": "bench-generator"}))
@@ -92,8 +96,9 @@ class Generator:
     def run(self) -> Told:
         """Send everything at its time and take in what comes back."""
         plan = self._plan
-        self.start_s = time.time() + LEAD_S + MAKING_S * sum(one.rate_hz * (one.to_s - one.from_s) for one in plan.bulk)
         due = self._due_times()
+        messages_to_make = len(due) + sum(one.rate_hz * (one.to_s - one.from_s) for one in plan.bulk)
+        self.start_s = time.time() + LEAD_S + MAKING_S * messages_to_make
         self._due = due
         self._sent, self._received = np.full(len(due), np.nan), np.full(len(due), np.nan)
         self._ranked, self._whole = np.full(len(due), np.nan), np.zeros(len(due))
@@ -181,9 +186,12 @@ class Generator:
             while place < len(messages) and messages[place].due_s <= now_s and left:
                 self._send(messages[place], now_s)
                 place, left = place + 1, left - 1
+            while self._acts and self._acts[0].due_s <= now_s and left:
+                self._send(heapq.heappop(self._acts), now_s)
+                left -= 1
             self._requests.poll(0)
             self._bulk.poll(0)
-            next_s = messages[place].due_s if place < len(messages) else end_s
+            next_s = min([end_s, *(one.due_s for one in (*messages[place : place + 1], *self._acts[:1]))])
             self._receive(next_s - (time.time() - self.start_s))
             if place == len(messages) and self._answered():
                 return
@@ -224,8 +232,19 @@ class Generator:
             self.feed_bytes += len(value)
             self._whole[place] = not feed.degraded and feed.error is None
             self._ranked[place] = next((stage.kept for stage in feed.stages if stage.stage == RANKED), 0)
+        if self._readers is not None:
+            self._read(self._readers, feed, now_s)
         if self._trials is not None:
             self._go_on(place, step, feed, now_s)
+
+    def _read(self, readers: Readers, feed: FeedHead, now_s: float) -> None:
+        """Put by what a viewer is going to do with a feed, up to the plan's end."""
+        key = key_of_id(feed.viewer)
+        for at_s, post, act in readers.read(feed.viewer, [item.post for item in feed.items], now_s):
+            if at_s > self._plan.duration_s:
+                return
+            event = Engagement(self._ms(at_s), feed.viewer, post, act.action, dwell_s=act.dwell_s)
+            heapq.heappush(self._acts, Outgoing(at_s, "engagements", key, encode(event), -1))
 
     def _go_on(self, place: int, step: int, feed: FeedHead, now_s: float) -> None:
         assert self._trials is not None
@@ -238,7 +257,7 @@ class Generator:
             self._send(self._request(place, viewer, now_s, step + 1)._replace(number=place), now_s)
 
     def _answered(self) -> bool:
-        return self._trials is None and bool(np.isfinite(self._received).all())
+        return self._trials is None and self._readers is None and bool(np.isfinite(self._received).all())
 
 
 def main() -> None:

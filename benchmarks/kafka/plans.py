@@ -27,7 +27,8 @@ class Plan(Struct, frozen=True):
     """A run of the generator.
 
     Requests come from viewers 1 to `asking` at `requests_hz`, evenly or as a Poisson process. `effects`: each request
-    begins a trial of how soon a like takes effect instead (`effects.py`).
+    begins a trial of how soon a like takes effect instead (`effects.py`). With a `pace` above 0 people read the feeds
+    that come and act on them (`readers.py`), so many times as fast as people do.
     """
 
     address: str
@@ -41,6 +42,7 @@ class Plan(Struct, frozen=True):
     bulk: tuple[Bulk, ...] = ()
     arrivals: Arrivals = "even"
     effects: bool = False
+    pace: float = 0.0
     seed: int = 0
 
 
@@ -59,7 +61,7 @@ class Told(Struct):
     whole: Seconds  # 1 for a feed that lacks nothing, 0 for one degraded, late or shed
     tries: Seconds
     start_s: float  # Unix time of the plan's beginning
-    bulk_sent: int
+    bulk_sent: int  # all that is no request
     bulk_late_s: float  # the most that a bulk message left behind its time
     cpu_s: float
     feed_bytes: float

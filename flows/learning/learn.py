@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from flows.learning.example_sources import ExampleSource
 from flows.learning.trainer import ContinuousTrainer, Interval, Passed
+from infra.operations import get_log
 from models.checkpoints import CheckpointRefused
 from models.config import PRESETS, PhoenixConfig
 from models.phoenix import Phoenix
@@ -25,6 +26,8 @@ from models.registry import Entry, Registry
 from models.training import TrainingRefused
 from operators.parameters import ParameterRefused
 from operators.parameters.learning import LearningSettings
+
+log = get_log("learn")
 
 RUN_FILE: Final = "learning.run"
 LOCK_FILE: Final = ".lock"
@@ -121,6 +124,7 @@ def learn(
                     if interval.published is not None:
                         announce(interval.published, source.clock_ms)
                     trainer.save(run.run_file, source.position)
+                    _log(interval, source.position)
                     _count(done, interval)
                     told(interval, time.perf_counter() - start_s)
         except TrainingRefused as refused:
@@ -143,6 +147,12 @@ def _begun(run: LearnRun, registry: Registry) -> tuple[ContinuousTrainer, dict[s
     except CheckpointRefused as refused:
         raise CheckpointRefused(f"{refused} (--anew goes on from the registry's newest model)") from None
     return trainer, position, config
+
+
+def _log(interval: Interval, position: dict[str, Any]) -> None:
+    """Say how far the input was read when an interval had been learned: which examples are in it."""
+    published = None if interval.published is None else interval.published.version
+    log.info("interval_learned", number=interval.number, published=published, position=position)
 
 
 def _count(done: Learned, interval: Interval) -> None:

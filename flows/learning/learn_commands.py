@@ -54,7 +54,8 @@ def learn(
 
     stop = Stop()
     with refusals(), stop.listening():
-        configure_logging(form=log_form)
+        # Of a folder the lines on intervals say all there is.
+        configure_logging("info" if source is None else "warning", log_form)
         settings = parameters_from(file, assignments).trainer
         start = checkpoint_path(checkpoint) if checkpoint else None
         run = LearnRun(registry, settings, start, preset, seed, anew)

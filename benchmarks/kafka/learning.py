@@ -1,0 +1,230 @@
+"""From an engagement to a model that has learned from it, beside serving: the case `learning`.
+
+Four processes and a broker: `serve`, `join-examples`, `learn`, and a generator whose people read the feeds that come.
+In a quick run they do so five times as fast, and the seconds to be reached are a fifth: it shows that all works.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from benchmarks.kafka.bench import QUICK, RANKED_FEW, SETTLE_S, Bench, Measured, Outcome, Session, Verdict
+from benchmarks.kafka.figures import Latency, latency
+from benchmarks.kafka.learning_lags import KINDS_OF_WAIT, Trace, Waits, join_lag_s, learn_lag, read_trace, waits
+from benchmarks.kafka.plans import Bulk, Seconds
+from benchmarks.kafka.processes import Process
+from infra.kafka.inbox import Connection
+from infra.kafka.topics import Naming
+from operators.parameters import DEFAULTS
+
+# The demo's log has 41 served feeds, 68 posts and 830 engagements (20 a feed) among 1,000 events. The engagements come
+# of the feeds; the rest are changes of the graph there, and engagements on posts nobody was served here.
+EVENTS_HZ: Final = 1_000.0
+REQUESTS_HZ: Final = 41.0
+ACTS_A_FEED: Final = 19.6
+POSTS_HZ: Final = 68.0
+REACH_S: Final = 300.0
+INACTIVITY_S: Final = 120.0
+# As many posts and viewers as --quick has: all live posts are embedded anew for each model, 12 us of CPU time each.
+SIZES: Final = QUICK
+# What is measured lasts from until people have gone through their first feeds to long before the end.
+RAMP_S: Final = 180.0
+MEASURED_S: Final = 120.0
+WINDOWS: Final = 4
+# Half of the default: a model goes out at most every 12.5 s and has learned what is 12.5 s old.
+INTERVAL_EXAMPLES: Final = 512
+STEP_EXAMPLES: Final = 64
+# A join may be this much behind the moment at which a feed was to close: it waits 5 s where a partition is quiet.
+JOIN_LAG_MAX_S: Final = 7.5
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How much sooner everything happens than people do it: five times in a quick run, so that it lasts two minutes."""
+
+    faster: float
+
+    @property
+    def inactivity_s(self) -> int:
+        """After which a feed closes."""
+        return round(INACTIVITY_S / self.faster)
+
+    @property
+    def interval_examples(self) -> int:
+        """As many whole steps as last so much shorter, two at least."""
+        return max(2, round(INTERVAL_EXAMPLES / STEP_EXAMPLES / self.faster)) * STEP_EXAMPLES
+
+    @property
+    def ramp_s(self) -> float:
+        """Until engagements come at their rate."""
+        return RAMP_S / self.faster
+
+    @property
+    def measured_s(self) -> float:
+        """For how long it is measured."""
+        return MEASURED_S / self.faster
+
+    @property
+    def run_s(self) -> float:
+        """For how long the load goes on where all is to be learned from that was measured."""
+        return (RAMP_S + MEASURED_S + REACH_S) / self.faster
+
+
+class Learning:
+    """`join-examples` and `learn` on a session's topics."""
+
+    def __init__(self, bench: Bench, session: Session, registry: Path, pace: Pace) -> None:
+        on = ["--kafka", bench.address, "--prefix", session.prefix, "--log", "json"]
+        self.log = bench.new_log("learn")
+        inactivity = ["--set", f"learning.inactivity_s={pace.inactivity_s}"]
+        join = ["run_flow.py", "join-examples", "--state", str(bench.folder / f"join-{session.prefix}"), *inactivity]
+        learn = ["run_flow.py", "learn", "--registry", str(registry), "--checkpoint", str(bench.checkpoint)]
+        learn += ["--set", f"trainer.interval_examples={pace.interval_examples}"]
+        self.processes = {
+            "join-examples": Process([*join, *on], bench.new_log("join")),
+            "learn": Process([*learn, *on], self.log),
+        }
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the CPU seconds of each so far. Raises RuntimeError where one has ended."""
+        for process in self.processes.values():
+            process.check()
+        return {name: process.cpu_s() for name, process in self.processes.items()}
+
+    def close(self) -> None:
+        """Stop them."""
+        for process in self.processes.values():
+            if process.runs():
+                process.stop()
+
+
+def learning(bench: Bench) -> Outcome:
+    """From an engagement to feeds of a model that has learned from it, at 1,000 events/s beside serving, 200 ranked."""
+    outcome, pace = Outcome(), Pace(1.0 if bench.sizes.window_s > QUICK.window_s else 5.0)
+    from_s, to_s = pace.ramp_s, pace.ramp_s + pace.measured_s
+    with _session(bench, []) as session:
+        alone = _run(session, to_s, pace)
+    told = _between(alone, from_s, to_s)
+    outcome.add("requests", told.row("without learning"))
+    registry = bench.folder / f"models-{time.time_ns()}"
+    registry.mkdir()
+    with _session(bench, ["--models", str(registry), "--set", "learning.features_enabled=true"]) as session:
+        beside = Learning(bench, session, registry, pace)
+        with ExitStack() as ends:
+            ends.callback(beside.close)
+            before_s = beside.cpu_s()
+            one = _run(session, pace.run_s, pace)
+            taken_s = {name: cpu_s - before_s[name] for name, cpu_s in beside.cpu_s().items()}
+            trace = read_trace(Connection(bench.address, Naming(session.prefix)), beside.log)
+    # Models are published from about here on.
+    from_late_s = min(to_s, pace.run_s - pace.measured_s)
+    outcome.add("requests", _between(one, from_late_s, pace.run_s).row("beside learning"))
+    _add_cpu(outcome, alone, one, taken_s)
+    start_ms = int((one.told.start_s + SETTLE_S) * 1000)
+    from_ms, to_ms = (start_ms + int(at_s * 1000) for at_s in (from_s, to_s))
+    _add_waits(outcome, waits(trace, from_ms, to_ms, pace.inactivity_s), pace)
+    _add_lags(outcome, one, trace, pace)
+    return outcome
+
+
+@contextmanager
+def _session(bench: Bench, options: list[str]) -> Iterator[Session]:
+    bench.end_session()
+    session = bench.new_session(SIZES.posts, SIZES.viewers, options=options)
+    session.start()
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _run(session: Session, duration_s: float, pace: Pace) -> Measured:
+    """Let people ask and read, and fill up to the rate of events."""
+    others_hz = EVENTS_HZ - REQUESTS_HZ * (1 + ACTS_A_FEED)
+    bulk = Bulk(others_hz, -SETTLE_S, duration_s, POSTS_HZ / others_hz)
+    return session.run(REQUESTS_HZ, duration_s, RANKED_FEW, (bulk,), pace=pace.faster)
+
+
+def _between(one: Measured, from_s: float, to_s: float) -> Latency:
+    return latency(one.told, SETTLE_S + from_s, SETTLE_S + to_s, WINDOWS)
+
+
+def _add_cpu(outcome: Outcome, alone: Measured, one: Measured, learning_s: dict[str, float]) -> None:
+    """Add what each process takes."""
+    thousands = (one.told.bulk_sent + len(one.told.due)) / 1000
+    alone_thousands = (alone.told.bulk_sent + len(alone.told.due)) / 1000
+    rows = {"serve": one.job_cpu_s, **learning_s, "the generator": one.told.cpu_s}
+    rows["all of the machine, broker and others too"] = one.busy_s
+    without = {"serve": alone.job_cpu_s, "the generator": alone.told.cpu_s}
+    without["all of the machine, broker and others too"] = alone.busy_s
+    for name, cpu_s in rows.items():
+        before = f"{without[name] / alone_thousands:.3f}" if name in without else ""
+        outcome.add("CPU seconds for 1,000 events", {"process": name, "beside": f"{cpu_s / thousands:.3f}",
+                                                     "without learning": before})  # fmt: skip
+    events_hz = thousands * 1000 / (SETTLE_S + one.told.due[-1] - one.told.due[0])
+    outcome.verdicts.append(Verdict("events/s, requests among them, in the mean", f"{events_hz:,.0f}", "", None))
+
+
+def _add_waits(outcome: Outcome, found: Waits, pace: Pace) -> None:
+    """Add how long it took."""
+    reach_s = REACH_S / pace.faster
+    for name, what in KINDS_OF_WAIT.items():
+        seconds: Seconds = getattr(found, name)
+        row: dict[str, object] = {"seconds from an engagement until": what, "engagements": f"{len(seconds):,}"}
+        for percent in (50, 90, 99, 100):
+            at = np.percentile(seconds, percent, method="inverted_cdf") if len(seconds) else np.nan
+            row["worst" if percent == 100 else f"p{percent}"] = f"{at:.1f}"
+        within = float((seconds <= reach_s).mean()) if len(seconds) else np.nan
+        row[f"within {reach_s:.0f} s"] = f"{within:.1%}"
+        row["not by the end"] = int(np.isinf(seconds).sum())
+        outcome.add("waits", row)
+    if not len(found.served):
+        outcome.verdicts.append(Verdict("engagements that were learned from", "none", "", False))
+        return
+    announced, served = (np.percentile(one, (50, 99), method="inverted_cdf") for one in (found.announced, found.served))
+    for place, what in enumerate(("median", "p99")):
+        measured = f"{announced[place]:.0f} s announced, {served[place]:.0f} s in feeds"
+        name = f"engagement to a model that learned it, {what}"
+        reached = bool(served[place] <= reach_s)
+        outcome.verdicts.append(Verdict(name, measured, f"<= {reach_s:.0f} s", reached))
+    more_s = DEFAULTS.learning.inactivity_s - pace.inactivity_s
+    usual = f"{served[0] + more_s:,.0f} s in feeds, by arithmetic"
+    name = f"median with inactivity_s at its default of {DEFAULTS.learning.inactivity_s:,} s"
+    outcome.verdicts.append(Verdict(name, usual, "", None))
+    share = found.late / max(1, found.late + len(found.served))
+    outcome.verdicts.append(Verdict("engagements on a feed that had closed", f"{share:.2%}", "", None))
+
+
+def _add_lags(outcome: Outcome, one: Measured, trace: Trace, pace: Pace) -> None:
+    """Add how far behind each consumer was, in the thirds of the time in which all of them had work."""
+    start_s = one.told.start_s + SETTLE_S
+    edges = start_s + np.linspace(pace.ramp_s + pace.inactivity_s, pace.run_s, 4)
+    bounds = {
+        "serve: messages not read": (_serve_lag(one, start_s), EVENTS_HZ),
+        "join-examples: seconds from when a feed was to close": (join_lag_s(trace), JOIN_LAG_MAX_S),
+        "learn: examples not learned from, at the ends of intervals": (learn_lag(trace), pace.interval_examples),
+    }
+    for what, ((at_s, lag), bound) in bounds.items():
+        row: dict[str, object] = {"consumer": what}
+        medians = []
+        for third in range(3):
+            part = lag[(at_s >= edges[third]) & (at_s < edges[third + 1])]
+            medians.append(float(np.median(part)) if len(part) else np.inf)
+            row[f"third {third + 1}, median (most)"] = f"{medians[-1]:,.1f} ({max(part, default=np.inf):,.1f})"
+        outcome.add("lags", row)
+        name = f"{what.partition(':')[0]} keeps up: its last third's lag"
+        reached = medians[2] <= max(medians[0], bound)
+        outcome.verdicts.append(Verdict(name, f"{medians[2]:,.1f}", f"<= {max(medians[0], bound):,.1f}", reached))
+    published = sum(1 for end in trace.ended if end.published is not None)
+    told = f"{len(trace.ended)} intervals, {published} models published, {len(trace.served_ms)} served"
+    outcome.verdicts.append(Verdict("what learning did", told, "", None))
+
+
+def _serve_lag(one: Measured, start_s: float) -> tuple[Seconds, Seconds]:
+    at_s, lag = (np.array([sample[column] for sample in one.lags], float) for column in (0, 1))
+    return start_s + at_s, lag
