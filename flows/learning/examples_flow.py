@@ -10,7 +10,6 @@ read back and not sent again. So there is one example for each served feed, when
 """
 
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -24,6 +23,7 @@ from bytewax.outputs import Sink
 
 from flows.learning.messages import decode_features
 from flows.learning.partitions import EXAMPLES, INPUTS, LATE, OUTPUTS, JoinPartition
+from flows.learning.watching import JoinWatch, answering, total_of
 from flows.serving.positions import DEAD_LETTERS, SERVED_FEATURES
 from flows.serving.signals import stopped_by_signals
 from infra.kafka import KafkaRefused
@@ -60,7 +60,10 @@ _NOTHING: Final = RawPoll((), (), (), (), 0.0, _ANY_TIME)
 
 @dataclass(frozen=True, slots=True)
 class Joins:
-    """What to join, where the state lies, how often it is written (seconds), and which instance of how many this is."""
+    """What to join, where the state lies, how often it is written (seconds), and which instance of how many this is.
+
+    Metrics and probes are on `port`, 0 for any free one, if there is one.
+    """
 
     connection: Connection
     state: Path
@@ -69,6 +72,7 @@ class Joins:
     instances: int = 1
     every_s: float = 1.0
     lost: LostPolicy = "stop"
+    port: int | None = None
 
 
 @dataclass(slots=True)
@@ -135,8 +139,8 @@ def _letter(poll: RawPoll, index: int, refused: Refused) -> DeadLetter:
 class JoinJob:
     """The flow at work on Kafka. Raises KafkaRefused and StoreRefused where it can't begin."""
 
-    def __init__(self, what: Joins) -> None:
-        self._what = what
+    def __init__(self, what: Joins, watch: JoinWatch) -> None:
+        self._what, self._watch = what, watch
         partitions = _checked(what.connection)
         try:
             owned = Ownership(what.instance, what.instances, partitions).owned
@@ -155,6 +159,7 @@ class JoinJob:
         self._broker_ms = clock_ms - time.monotonic() * 1000
         self._turned_at_s = self._committed_at_s = time.monotonic()
         self._stopping = False
+        watch.health.set("kafka", True)
         log.info("beginning", owned=list(self._parts), to_load=self._inbox.to_load, open=self._open())
 
     def _read_sent(self) -> None:
@@ -175,7 +180,7 @@ class JoinJob:
             if source.failure is not None:
                 raise source.failure
             self._commit()
-            log.info("stopped", open=self._open(), **self._counts())
+            log.info("stopped", open=self._open(), **asdict(total_of(self._parts)))
         finally:
             self._inbox.close()
             for part in self._parts.values():
@@ -203,6 +208,7 @@ class JoinJob:
             ended = {topic: settled_ms for topic in INPUTS if self._inbox.at_end((topic, partition))}
             joined = part.advance(ended)
             for letter in part.take_letters():
+                self._watch.metrics.count_dead_letter(letter.topic, letter.reason)
                 outgoing += self._outgoing_letter(letter)
             for offset, example in joined.examples:
                 outgoing += self._outgoing(part, EXAMPLES, example, SERVED_FEATURES, offset)
@@ -224,6 +230,7 @@ class JoinJob:
 
     def _before(self) -> None:
         self._outbox.poll()
+        self._watch.turn(self._parts, self._inbox, self._broker_ms + time.monotonic() * 1000)
         if time.monotonic() - self._committed_at_s >= self._what.every_s:
             self._commit()
             self._committed_at_s = time.monotonic()
@@ -264,13 +271,6 @@ class JoinJob:
     def _open(self) -> int:
         return sum(part.joining.open for part in self._parts.values())
 
-    def _counts(self) -> dict[str, int]:
-        """Return what came of all that was taken since the start."""
-        total: Counter[str] = Counter()
-        for part in self._parts.values():
-            total.update(asdict(part.joining.counts))
-        return dict(total)
-
 
 def _checked(connection: Connection) -> int:
     """Return the number of partitions of the topics. Raises KafkaRefused where they are not as the join needs them."""
@@ -291,7 +291,9 @@ def _checked(connection: Connection) -> int:
 
 
 def join_examples(what: Joins) -> None:
-    """Join until SIGTERM or SIGINT; raises KafkaRefused and StoreRefused where it can't begin."""
-    job = JoinJob(what)
-    with stopped_by_signals(job.stop):
-        job.run()
+    """Join until SIGTERM or SIGINT; raises KafkaRefused, StoreRefused and OperationsRefused where it can't begin."""
+    watch = JoinWatch()
+    with answering(what.port, watch.health, watch.metrics):
+        job = JoinJob(what, watch)
+        with stopped_by_signals(job.stop):
+            job.run()

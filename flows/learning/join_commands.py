@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.options import Json, ParameterFile, Set, parameters_from
-from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection, instance_of
+from flows.serving.commands import LOCAL, Kafka, KafkaSet, OperationsPort, Prefix, connection, instance_of
 from flows.terminal import Refusal, console, print_json, refusals, rows_table, time_ms
 
 
@@ -22,6 +22,7 @@ def join_examples(
     on_lost_offsets: Annotated[
         str, typer.Option(help="where retention took unread messages: stop, earliest or latest")
     ] = "stop",
+    port: OperationsPort = None,
     log_form: Annotated[str, typer.Option("--log", help="log lines: auto, json or human")] = "auto",
 ) -> None:
     """Join served features with engagements into labelled examples on training-examples, until SIGTERM.
@@ -42,7 +43,7 @@ def join_examples(
             raise Refusal(f"--on-lost-offsets {on_lost_offsets}: choose one of {', '.join(LOST_POLICIES)}")
         ordinal, count = instance_of(instance)
         learning, lost = parameters_from(file, assignments).learning, LOST_POLICIES[on_lost_offsets]
-        run(Joins(connection(kafka, prefix, kafka_set), state, learning, ordinal, count, every, lost))
+        run(Joins(connection(kafka, prefix, kafka_set), state, learning, ordinal, count, every, lost, port))
 
 
 def collect_examples(

@@ -88,6 +88,8 @@ class Joining:
         self._waiting: list[tuple[tuple[Any, ...], int, int, Any, Id]] = []
         self._taken = 0
         self._feeds: dict[int, ServedFeed] = {}
+        # Those that take labels, by place, in the order in which they were opened.
+        self._open_feeds: dict[int, ServedFeed] = {}
         self._of_viewer: dict[int, list[ServedFeed]] = {}
         # When to look at a feed again, to close or to forget it.
         self._due: list[tuple[int, int]] = []
@@ -97,11 +99,21 @@ class Joining:
     @property
     def open(self) -> int:
         """How many feeds still take labels."""
-        return sum(not feed.closed for feed in self._feeds.values())
+        return len(self._open_feeds)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """When the oldest feed was served that still takes labels, by the join's clock; None where none does."""
+        return next((feed.opened_ms for feed in self._open_feeds.values()), None)
+
+    @property
+    def waiting(self) -> int:
+        """How many of what was taken wait for their time."""
+        return len(self._waiting)
 
     def is_open(self, place: int) -> bool:
         """Return whether the feed of a place still takes labels."""
-        return place in self._feeds and not self._feeds[place].closed
+        return place in self._open_feeds
 
     def take_features(self, features: Iterable[ServedFeatures]) -> None:
         """Take feeds, at the times they were served; one that comes twice counts once."""
@@ -165,8 +177,9 @@ class Joining:
 
     def restore(self, records: Iterable[bytes]) -> None:
         """Take in feeds as `take_changed` gave them."""
-        for raw in records:
-            self._keep(msgspec.msgpack.decode(raw, type=ServedFeed))
+        feeds = [msgspec.msgpack.decode(raw, type=ServedFeed) for raw in records]
+        for feed in sorted(feeds, key=_by_opening):
+            self._keep(feed)
         self._changed.clear()
 
     # -- features
@@ -189,6 +202,8 @@ class Joining:
 
     def _keep(self, feed: ServedFeed) -> None:
         self._feeds[feed.place] = feed
+        if not feed.closed:
+            self._open_feeds[feed.place] = feed
         of_viewer = self._of_viewer.setdefault(key_of(feed.features.viewer), [])
         insort(of_viewer, feed, key=_by_opening)
         heapq.heappush(self._due, (self._forgets_ms(feed) if feed.closed else self._closes_ms(feed), feed.place))
@@ -201,6 +216,7 @@ class Joining:
         if not self._of_viewer[viewer]:
             del self._of_viewer[viewer]
         del self._feeds[feed.place]
+        self._open_feeds.pop(feed.place, None)
         self._changed.discard(feed.place)
         self._gone.add(feed.place)
 
@@ -266,6 +282,7 @@ class Joining:
                 self._forget(feed)
             elif not feed.closed and self._closes_ms(feed) < until_ms:
                 feed.closed = True
+                del self._open_feeds[place]
                 closing.append(feed)
                 heapq.heappush(self._due, (self._forgets_ms(feed), place))
             else:

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from flows.learning.example_sources import ExampleSource
 from flows.learning.trainer import ContinuousTrainer, Interval, Passed
+from flows.learning.watching import LearnWatch
 from infra.operations import get_log
 from models.checkpoints import CheckpointRefused
 from models.config import PRESETS, PhoenixConfig
@@ -101,20 +102,25 @@ def learn(
     told: Told,
     announce: Announce,
     stopped: Callable[[], bool] = lambda: False,
+    watch: LearnWatch | None = None,
 ) -> Learned:
     """Learn from a source until it ends or `stopped` says so; go on from the state on disk where there is one.
 
-    A state that was left by another source keeps what was learned, and reads this one from its beginning.
+    A state that was left by another source keeps what was learned, and reads this one from its beginning. `watch` shows
+    operators how it goes.
     Raises CheckpointRefused, ParameterRefused, what the source raises, and OSError.
     """
-    done, registry = Learned(), Registry(run.registry, run.settings.keep)
+    done, registry, watch = Learned(), Registry(run.registry, run.settings.keep), watch or LearnWatch()
     with alone(run.registry):
         trainer, position, config = _begun(run, registry)
+        watch.health.set("model", True)
         source = open_source(config)
         if position is not None and position.get("source") != source.name:
             position = None
         try:
             for example in source.read(position):
+                watch.health.set("examples", True)
+                watch.turn(trainer.waiting, _passed_over(done, trainer.passed, source.refused))
                 if stopped():
                     break
                 if example is None:
@@ -126,7 +132,9 @@ def learn(
                     trainer.save(run.run_file, source.position)
                     _log(interval, source.position)
                     _count(done, interval)
-                    told(interval, time.perf_counter() - start_s)
+                    seconds = time.perf_counter() - start_s
+                    watch.interval(interval, seconds)
+                    told(interval, seconds)
         except TrainingRefused as refused:
             raise ParameterRefused(str(refused)) from None
         finally:
@@ -166,6 +174,16 @@ def _pass(done: Learned, passed: Passed) -> None:
     done.twice += passed.twice
     done.late += passed.late
     done.unusable += passed.unusable
+
+
+def _passed_over(done: Learned, passed: Passed, refused: int) -> dict[str, int]:
+    """Return how many examples were passed over since the start, the interval that is not full yet included."""
+    return {
+        "twice": done.twice + passed.twice,
+        "late": done.late + passed.late,
+        "unusable": done.unusable + passed.unusable,
+        "refused": refused,
+    }
 
 
 @contextmanager

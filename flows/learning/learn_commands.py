@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from flows.options import Json, ParameterFile, Set, checkpoint_path, parameters_from
-from flows.serving.commands import LOCAL, Kafka, KafkaSet, Prefix, connection
+from flows.serving.commands import LOCAL, Kafka, KafkaSet, OperationsPort, Prefix, connection
 from flows.terminal import Refusal, bar, console, errors, print_json, refusals, rows_table
 
 Folder = Annotated[Path, typer.Option("--registry", help="the folder of published models")]
@@ -34,6 +34,7 @@ def learn(
     kafka_set: KafkaSet = None,
     file: ParameterFile = None,
     assignments: Set = None,
+    port: OperationsPort = None,
     log_form: Annotated[str, typer.Option("--log", help="log lines: auto, json or human")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -49,6 +50,7 @@ def learn(
     from flows.learning.example_sources import TOPIC, FolderSource, TopicSource, partitions_of
     from flows.learning.learn import LearnRun, nobody
     from flows.learning.learn import learn as run_learning
+    from flows.learning.watching import LearnWatch, answering
     from flows.train import Stop
     from infra.operations import configure_logging
 
@@ -60,7 +62,8 @@ def learn(
         start = checkpoint_path(checkpoint) if checkpoint else None
         run = LearnRun(registry, settings, start, preset, seed, anew)
         intervals = Intervals(as_json)
-        with bar("learning", as_json or source is None) as reading:
+        watch = LearnWatch()
+        with bar("learning", as_json or source is None) as reading, answering(port, watch.health, watch.metrics):
             if source is not None:
                 done = run_learning(
                     run,
@@ -68,13 +71,13 @@ def learn(
                     intervals,
                     nobody,
                     stop,
+                    watch,
                 )
             else:
                 cluster = connection(kafka, prefix, kafka_set)
                 partitions = partitions_of(cluster, TOPIC)
-                done = run_learning(
-                    run, lambda _config: TopicSource(cluster, partitions), intervals, Announcer(cluster), stop
-                )
+                topic = TopicSource(cluster, partitions)
+                done = run_learning(run, lambda _config: topic, intervals, Announcer(cluster), stop, watch)
     if as_json:
         print_json({"intervals": intervals.rows, "learned": done})
         return

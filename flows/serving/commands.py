@@ -41,6 +41,9 @@ KafkaSet = Annotated[
     list[str] | None,
     typer.Option("--kafka-set", help="one setting of librdkafka, as name=value; may be repeated"),
 ]
+OperationsPort = Annotated[
+    int | None, typer.Option("--port", help="metrics and probes; 0 is any free one, none if left out")
+]
 LOCAL = "localhost:9092"
 
 

@@ -17,7 +17,7 @@ from infra.kafka.outbox import Outgoing
 from infra.kafka.read_back import read_back
 from infra.kafka.settings import ANSWER_TIMEOUT_S, consumer_settings, open_consumer
 from infra.kafka.topics import TOPIC, key_and_partition
-from infra.operations.metrics import plain_reason
+from infra.operations.metric_set import plain_reason
 from infra.polls import latest_accepted_ms
 from schemas.codec import Refused, decode
 from schemas.events import TOPIC_OF

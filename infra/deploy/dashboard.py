@@ -156,6 +156,85 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "conditions of readiness", "bool_yes_no", ((f"min by (condition) (foryou_ready{_HERE})", "{{condition}}"),)
         ),
     ),
+    "Does it learn?": (
+        Panel(
+            "how far examples are behind",
+            "s",
+            (
+                ("foryou_join_behind_seconds", "the join {{instance}}"),
+                ("foryou_join_oldest_open_seconds", "oldest open feed {{instance}}"),
+                ("foryou_learn_newest_example_age_seconds", "newest feed learned from {{instance}}"),
+                ("foryou_learn_feed_to_model_seconds", "from a feed to the model that knows it {{instance}}"),
+            ),
+        ),
+        Panel(
+            "examples",
+            "ops",
+            (
+                ("sum(rate(foryou_join_examples_total[$__rate_interval]))", "closed by the join"),
+                ("sum(rate(foryou_learn_examples_total[$__rate_interval]))", "learned from"),
+                ("sum by (reason) (rate(foryou_learn_passed_over_total[$__rate_interval]))", "passed over: {{reason}}"),
+            ),
+        ),
+        Panel(
+            "models",
+            "short",
+            (
+                ("increase(foryou_learn_published_total[1h])", "published in an hour"),
+                ("increase(foryou_learn_not_published_total[1h])", "not published: {{reason}}"),
+                ("increase(foryou_learn_intervals_total[1h])", "intervals in an hour"),
+                ("increase(foryou_learn_skipped_steps_total[1h])", "steps skipped in an hour"),
+            ),
+        ),
+        Panel(
+            "loss before learning",
+            "none",
+            (
+                ("foryou_learn_loss", "ranker, {{model}}"),
+                ("foryou_learn_retrieval_loss", "towers, {{model}}"),
+                ("foryou_learn_worse_ratio", "worse than the best, share"),
+            ),
+            "Of each interval, before it is learned from",
+        ),
+    ),
+    "Does the join keep up?": (
+        Panel(
+            "what came of engagements",
+            "ops",
+            (("sum by (outcome) (rate(foryou_join_engagements_total[$__rate_interval]))", "{{outcome}}"),),
+        ),
+        Panel(
+            "features passed over or refused",
+            "ops",
+            (
+                ("sum by (reason) (rate(foryou_join_features_passed_total[$__rate_interval]))", "{{reason}}"),
+                ("sum by (topic, reason) (rate(foryou_join_dead_letters_total[$__rate_interval]))", "{{reason}}"),
+            ),
+        ),
+        Panel(
+            "what waits",
+            "short",
+            (
+                ("foryou_join_open_feeds", "open feeds {{instance}}"),
+                ("foryou_join_waiting_messages", "messages for the other topic {{instance}}"),
+                ("foryou_learn_waiting_examples", "examples for their interval {{instance}}"),
+            ),
+        ),
+        Panel(
+            "messages not yet read",
+            "short",
+            (("sum by (topic, partition) (foryou_join_lag_messages)", "{{topic}} {{partition}}"),),
+        ),
+        Panel(
+            "are they ready, and how long does an interval take?",
+            "none",
+            (
+                ("min by (instance, condition) (foryou_join_ready)", "{{instance}}: {{condition}}"),
+                ("min by (instance, condition) (foryou_learn_ready)", "{{instance}}: {{condition}}"),
+                ("foryou_learn_interval_seconds", "interval, s {{instance}}"),
+            ),
+        ),
+    ),
 }
 
 

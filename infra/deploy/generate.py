@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Final
 
 from infra.deploy.dashboard import dashboard
-from infra.operations.metrics import Metrics
+from infra.operations import JoinMetrics, LearnMetrics, Metrics
+from infra.operations.metric_set import Described
 
 ROOT: Final = Path(__file__).parent.parent.parent
 DASHBOARD: Final = ROOT / "infra" / "deploy" / "grafana" / "dashboards" / "foryou.json"
@@ -14,10 +15,15 @@ BEGIN: Final = "<!-- metrics -->\n"
 END: Final = "<!-- /metrics -->\n"
 
 
+def metrics() -> list[Described]:
+    """Return the metrics of all processes: the job that serves, the join, and the process that learns."""
+    return [one for process in (Metrics(), JoinMetrics(), LearnMetrics()) for one in process.described()]
+
+
 def metrics_table() -> str:
     """Return the metrics as a table in Markdown."""
     lines = ["| Metric | Kind | Labels | What it tells |", "|---|---|---|---|"]
-    for one in Metrics().described():
+    for one in metrics():
         labels = ", ".join(f"`{label}`" for label in one.labels)
         lines.append(f"| `{one.name}` | {one.kind} | {labels} | {one.help} |")
     return "\n".join(lines) + "\n"

@@ -325,10 +325,17 @@ class Inbox:
     def lags(self) -> dict[str, int]:
         """Return for each topic how many messages have come and are not handed out, as last heard of."""
         behind: dict[str, int] = {}
+        for (topic, _), left in self.lags_by_partition().items():
+            behind[topic] = behind.get(topic, 0) + left
+        return behind
+
+    def lags_by_partition(self) -> dict[Place, int]:
+        """Return for each partition how many messages have come and are not handed out, as last heard of."""
+        behind: dict[Place, int] = {}
         for lane in self._lanes.values():
             for place in lane.starts:
                 left = lane.known_end(place) - self.positions.get(place, 0) if lane.known_end(place) >= 0 else 0
-                behind[place[0]] = behind.get(place[0], 0) + max(0, left)
+                behind[place] = max(0, left)
         return behind
 
     def lags_s(self) -> dict[str, float]:

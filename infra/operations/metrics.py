@@ -1,26 +1,14 @@
-"""Every metric of the job, in one place: names, labels, what each means, and cheap ways to count on the hot path."""
+"""Every metric of the job that serves: names, labels, what each means, and cheap ways to count on the hot path."""
 
 import math
-import re
 import shutil
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
+from prometheus_client import Counter, Gauge, Histogram
 
-from infra.operations.health import Health
+from infra.operations.metric_set import LetterCounts, MetricSet
 
 # The stages whose children exist from the start, so that a dashboard shows them before the first request. The first
 # five follow each other; `request` is from read to answered, `end_to_end` from published to delivered.
@@ -31,41 +19,14 @@ LATENCY_BUCKETS_S: Final = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1),
     *(0.125, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0),
 )
-# Distinct reasons of dead letters that get a series of their own. A schema has some 60 ways to be wrong; hostile
-# messages must not make more series than a Prometheus server is happy with.
-REASONS_MAX: Final = 100
-REASON_CHARACTERS_MAX: Final = 120
-OTHER_REASONS: Final = "other"
-
-# What a reason quotes of its message, and its numbers: they would make every reason distinct.
-_QUOTED: Final = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
-_NUMBER: Final = re.compile(r"\d+")
 
 
-class Described(NamedTuple):
-    """One metric as it is documented."""
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    help: str
-
-
-def plain_reason(reason: str) -> str:
-    """Return a reason without what it quotes and with N for numbers: how it is counted."""
-    return _NUMBER.sub("N", _QUOTED.sub("'...'", reason[:1000]))[:REASON_CHARACTERS_MAX]
-
-
-class Metrics:
-    """The metrics of one instance, in a registry of their own. All methods may be called from any thread."""
+class Metrics(MetricSet):
+    """The metrics of one instance that serves. All methods may be called from any thread."""
 
     def __init__(self, instance: int = 0, instances: int = 1) -> None:
         """Declare all metrics; instance is k of n, counted from 0."""
-        # Else each series brings another for when it began, which nobody reads.
-        disable_created_metrics()  # type: ignore[no-untyped-call]
-        self.registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=self.registry)
+        super().__init__()
         self._declare_requests()
         self._declare_input()
         self._declare_state()
@@ -76,8 +37,7 @@ class Metrics:
 
         self._stages = {stage: self.stage_seconds.labels(stage) for stage in STAGES}
         self._feeds = {outcome: self.feeds.labels(outcome) for outcome in OUTCOMES}
-        self._dead_letters: dict[tuple[str, str], Counter] = {}
-        self._reasons: set[str] = set()
+        self._letters = LetterCounts(self.dead_letters)
         self._model = ""
 
     def _declare_requests(self) -> None:
@@ -192,21 +152,7 @@ class Metrics:
 
     def count_dead_letter(self, topic: str, reason: str) -> None:
         """Count one refused message. What the reason quotes, and its numbers, do not make it another reason."""
-        child = self._dead_letters.get((topic, reason))
-        if child is None:
-            child = self.dead_letters.labels(topic, self._bounded(reason))
-            if len(self._dead_letters) < REASONS_MAX * 10:
-                self._dead_letters[topic, reason] = child
-        child.inc()
-
-    def _bounded(self, reason: str) -> str:
-        plain = plain_reason(reason)
-        if plain in self._reasons:
-            return plain
-        if len(self._reasons) >= REASONS_MAX:
-            return OTHER_REASONS
-        self._reasons.add(plain)
-        return plain
+        self._letters.count(topic, reason)
 
     def set_model(self, version: str) -> None:
         """Say which model ranks, and that the one before does not any more."""
@@ -215,30 +161,6 @@ class Metrics:
         self.model_info.labels(version).set(1)
         self._model = version
 
-    def watch_health(self, health: Health) -> None:
-        """Show the conditions of readiness as they are whenever the metrics are read."""
-        for name in health.conditions:
-            self.ready.labels(name).set_function(partial(health.holds, name))
-
     def watch_disk(self, folder: Path) -> None:
         """Show the bytes free where the state lies whenever the metrics are read."""
         self.state_free_bytes.set_function(lambda: float(shutil.disk_usage(folder).free))
-
-    def exposition(self) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        return generate_latest(self.registry)
-
-    def described(self) -> list[Described]:
-        """Return name, kind, labels and meaning of every metric of ours, in the order declared."""
-        own = [value for value in vars(self).values() if isinstance(value, Counter | Gauge | Histogram)]
-        families = [(metric, next(iter(metric.describe()))) for metric in own]
-        return [
-            Described(
-                # Families are named without the suffix that their series have.
-                f"{family.name}_total" if isinstance(metric, Counter) else family.name,
-                family.type,
-                tuple(metric._labelnames),
-                family.documentation,
-            )
-            for metric, family in families
-        ]

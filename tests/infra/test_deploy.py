@@ -16,9 +16,10 @@ import typer
 import yaml
 
 import run_flow
-from infra.deploy.generate import files
-from infra.operations import Metrics
+from flows.learning.watching import JOIN_CONDITIONS, LEARN_CONDITIONS
+from infra.deploy.generate import files, metrics
 from infra.operations.health import CONDITIONS
+from infra.operations.learning_metrics import ENGAGEMENT_OUTCOMES
 from infra.operations.metrics import OUTCOMES, STAGES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,7 +79,7 @@ def dashboard_queries() -> list[str]:
 def metric_names(queries: list[str]) -> set[str]:
     """Return our metrics that queries use, histograms by their own names; recorded rules are not ours."""
     names = {name for query in queries for name in re.findall(r"\bforyou_\w+\b", query)}
-    histograms = {one.name for one in Metrics().described() if one.kind == "histogram"}
+    histograms = {one.name for one in metrics() if one.kind == "histogram"}
     return {SERIES.sub("", name) if SERIES.sub("", name) in histograms else name for name in names}
 
 
@@ -117,13 +118,13 @@ def test_the_generated_files_are_up_to_date() -> None:
 
 
 def test_alerts_and_dashboard_use_only_metrics_that_exist() -> None:
-    exist = {one.name for one in Metrics().described()}
+    exist = {one.name for one in metrics()}
     assert metric_names(dashboard_queries()) <= exist
     assert metric_names([rule["expr"] for rule in rules()]) <= exist
 
 
 def test_every_metric_is_on_the_dashboard() -> None:
-    assert {one.name for one in Metrics().described()} <= metric_names(dashboard_queries())
+    assert {one.name for one in metrics()} <= metric_names(dashboard_queries())
 
 
 def test_what_is_recorded_is_used_and_what_is_used_is_recorded() -> None:
@@ -134,7 +135,7 @@ def test_what_is_recorded_is_used_and_what_is_used_is_recorded() -> None:
 
 def test_queries_group_and_match_by_labels_that_exist() -> None:
     queries = dashboard_queries() + [rule["expr"] for rule in rules()]
-    labels = {label for one in Metrics().described() for label in one.labels} | {"instance", "job", "le"}
+    labels = {label for one in metrics() for label in one.labels} | {"instance", "job", "le"}
     groups = [group for query in queries for group in re.findall(r"\b(?:by|on) \(([^)]+)\)", query)]
     grouped = {label for group in groups for label in group.split(", ")}
     matched = {label for query in queries for label in re.findall(r"(\w+)=~?\"", query)}
@@ -142,7 +143,7 @@ def test_queries_group_and_match_by_labels_that_exist() -> None:
     values = {value for query in queries for value in re.findall(r"stage=\"(\w+)\"", query)}
     assert values <= set(STAGES)
     outcomes = {one for query in queries for one in re.findall(r"outcome=~?\"([\w|]+)\"", query)}
-    assert {one for several in outcomes for one in several.split("|")} <= set(OUTCOMES)
+    assert {one for several in outcomes for one in several.split("|")} <= {*OUTCOMES, *ENGAGEMENT_OUTCOMES}
 
 
 def test_every_alert_says_how_bad_it_is_and_has_its_page() -> None:
@@ -294,5 +295,5 @@ def test_the_image_installs_what_was_tested_and_all_that_is_needed() -> None:
 
 def test_conditions_and_commands_are_in_the_manual() -> None:
     page = (ROOT / "docs" / "operations.md").read_text()
-    for condition in CONDITIONS:
+    for condition in (*CONDITIONS, *JOIN_CONDITIONS, *LEARN_CONDITIONS):
         assert f"`{condition}`" in page

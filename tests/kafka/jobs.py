@@ -90,18 +90,11 @@ class Job:
 
     def ask(self, path: str) -> str:
         """Return what its operations server answers."""
-        line = self.logged("operations")
-        assert line is not None
-        with urllib.request.urlopen(f"http://localhost:{line['port']}{path}", timeout=5) as answer:
-            return str(answer.read().decode())
+        return ask(self.said(), path)
 
     def metric(self, name_and_labels: str) -> float:
         """Return one sample of its metrics, 0 where there is none; labels as in the exposition."""
-        for line in self.ask("/metrics").splitlines():
-            name, _, value = line.rpartition(" ")
-            if name == name_and_labels:
-                return float(value)
-        return 0.0
+        return sample(self.ask("/metrics"), name_and_labels)
 
     def stop(self) -> float:
         """Send SIGTERM; return the seconds it took to end with status 0."""
@@ -123,6 +116,23 @@ class Job:
     def nudge(self, number: signal.Signals) -> None:
         """Send a signal."""
         self._process.send_signal(number)
+
+
+def ask(said: str, path: str) -> str:
+    """Return what a process answers on the port that its log tells. Raises HTTPError for another status than 200."""
+    lines = (json.loads(line) for line in said.splitlines() if line.startswith("{") and line.endswith("}"))
+    port = next(line["port"] for line in lines if line.get("event") == "operations")
+    with urllib.request.urlopen(f"http://localhost:{port}{path}", timeout=5) as answer:
+        return str(answer.read().decode())
+
+
+def sample(exposition: str, name_and_labels: str) -> float:
+    """Return one sample of metrics, 0 where there is none; labels as in the exposition."""
+    for line in exposition.splitlines():
+        name, _, value = line.rpartition(" ")
+        if name == name_and_labels:
+            return float(value)
+    return 0.0
 
 
 def taken_in(state: Path, instance: int = 0) -> dict[Place, int]:

@@ -14,7 +14,7 @@ from schemas.codec import encode
 from schemas.learning import ServedFeatures
 from schemas.polls import RawPoll
 from tests.kafka.cluster import PATIENCE_S, Cluster, wait_until
-from tests.kafka.jobs import RUN_FLOW
+from tests.kafka.jobs import RUN_FLOW, ask
 
 # What an output is about, and its bytes.
 Made = dict[tuple[int, int], bytes]
@@ -28,7 +28,8 @@ class JoinProcess:
         self._command = [
             sys.executable, str(RUN_FLOW), "join-examples", "--kafka", connection.address,
             "--prefix", connection.naming.prefix, "--state", str(state), "--instance", instance, "--every", "0.2",
-            "--set", f"learning.inactivity_s={inactivity_s}", "--set", f"learning.late_s={late_s}", "--log", "json",
+            "--set", f"learning.inactivity_s={inactivity_s}", "--set", f"learning.late_s={late_s}",
+            "--log", "json", "--port", "0",
         ]  # fmt: skip
         self._log = state.parent / f"{state.name}-{instance.replace('/', '-of-')}.log"
         self.start()
@@ -52,6 +53,10 @@ class JoinProcess:
             return '"beginning"' in said
 
         wait_until(begun, "it never begins")
+
+    def ask(self, path: str) -> str:
+        """Return what its operations server answers. Raises HTTPError for another status than 200."""
+        return ask(self._log.read_text(errors="replace"), path)
 
     def kill(self) -> None:
         """End it with SIGKILL."""

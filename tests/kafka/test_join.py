@@ -1,5 +1,6 @@
 """The join on Kafka: one example for each served feed, with its labels, whatever comes and whenever it is killed."""
 
+import json
 import random
 import threading
 import time
@@ -13,6 +14,7 @@ from flows.example_files import read_examples
 from flows.learning.collecting import collect
 from flows.learning.examples_flow import JoinJob, Joins
 from flows.learning.messages import decode_example, example_of, labelled
+from flows.learning.watching import JoinWatch
 from infra.kafka import KafkaRefused
 from infra.kafka.headers import origin_headers
 from infra.kafka.read_back import read_back
@@ -29,6 +31,7 @@ from tests.infra.kafka.test_topics import alter
 from tests.kafka.cluster import Cluster, wait_until
 from tests.kafka.conftest import StartJoin
 from tests.kafka.events import HOUR_MS
+from tests.kafka.jobs import sample
 from tests.kafka.joins import expected, made
 
 INACTIVITY_S, LATE_S = 1, 600
@@ -167,6 +170,44 @@ def test_instances_share_viewers_and_clocks_an_hour_off_lose_no_label(cluster: C
         one.stop()
 
 
+def test_what_an_operator_sees_of_a_join(cluster: Cluster, start_join: StartJoin) -> None:
+    partition = partition_of_id("ann", cluster.partitions)
+    now_ms = time.time_ns() // 1_000_000
+    for number in (1, 2):
+        send_features(cluster, served(f"r{number}", "ann", (number, 10 + number), now_ms), number)
+    send_features(cluster, served("r2", "ann", (2, 12), now_ms), 2)  # the same again
+    cluster.send_raw("served-features", partition, b"k", b"{}")
+    cluster.flush()
+    join = start_join("state", 600, LATE_S)
+    join.until_begun()
+
+    def metric(name_and_labels: str) -> float:
+        return sample(join.ask("/metrics"), name_and_labels)
+
+    wait_until(lambda: metric("foryou_join_open_feeds") == 2, "the feeds are not opened")
+    for _ in range(2):
+        cluster.send(Engagement(now_ms, "ann", 1, "favorite"))
+    cluster.send(Engagement(now_ms, "ann", 12, "reply"))
+    cluster.send(Engagement(now_ms, "ann", 99, "reply"))
+    cluster.flush()
+    labels_of = 'foryou_join_engagements_total{outcome="%s"}'
+    wait_until(lambda: metric(labels_of % "label") == 2, "the labels are not counted")
+    wait_until(lambda: metric("foryou_join_waiting_messages") == 0, "something waits for ever")
+    wait_until(lambda: metric(labels_of % "not_served") == 1, "an engagement is lost")
+    assert {one: metric(labels_of % one) for one in ("late", "repeated")} == {"late": 0, "repeated": 1}
+    assert metric('foryou_join_features_passed_total{reason="repeated"}') == 1
+    reason = "Object missing required field '...'"
+    assert metric(f'foryou_join_dead_letters_total{{reason="{reason}",topic="served-features"}}') == 1
+    assert metric("foryou_join_examples_total") == 0
+    assert metric("foryou_join_oldest_open_seconds") > 0
+    assert metric(f'foryou_join_lag_messages{{partition="{partition}",topic="served-features"}}') == 0
+    assert metric('foryou_join_ready{condition="state"}') == 1
+    assert json.loads(join.ask("/readyz"))["ready"] is True
+    assert json.loads(join.ask("/livez"))["lives"] is True
+    told_at_end = join.stop()
+    assert (told_at_end["labels"], told_at_end["repeated_acts"], told_at_end["not_served"]) == (2, 1, 1)
+
+
 def test_examples_of_the_topic_are_a_folder_to_train_on(cluster: Cluster, tmp_path: Path) -> None:
     key, partition = key_of_id("ann"), partition_of_id("ann", cluster.partitions)
 
@@ -196,13 +237,13 @@ def test_examples_of_the_topic_are_a_folder_to_train_on(cluster: Cluster, tmp_pa
 
 def test_a_join_that_cannot_be_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(KafkaRefused, match="--instance 4/5 can't be"):
-        JoinJob(Joins(cluster.connection, tmp_path, instance=4, instances=5))
+        JoinJob(Joins(cluster.connection, tmp_path, instance=4, instances=5), JoinWatch())
     topic = cluster.connection.naming.of("engagements")
     alter(cluster.connection.address, topic, message_timestamp_type="CreateTime")
 
     def refused() -> bool:
         try:
-            JoinJob(Joins(cluster.connection, tmp_path / "other"))
+            JoinJob(Joins(cluster.connection, tmp_path / "other"), JoinWatch())
         except KafkaRefused as error:
             return "carries its producers' times" in str(error)
         return False

@@ -65,6 +65,24 @@ def test_actions_label_the_latest_open_feed_that_shows_the_post() -> None:
     assert not late
 
 
+def test_open_feeds_are_counted_and_the_oldest_is_known_also_after_a_restart() -> None:
+    one = joining()
+    assert (one.open, one.oldest_ms) == (0, None)
+    feeds = [served("b", 2, (10,), T0 + MINUTE), served("a", 1, (10,), T0), served("c", 1, (10,), T0 + 2 * MINUTE)]
+    one.take_features(feeds)
+    assert (one.open, one.waiting) == (0, 3), "they wait for their time"
+    one.close(T0 + 3 * MINUTE)
+    assert (one.open, one.oldest_ms, one.waiting) == (3, T0, 0)
+    one.close(T0 + INACTIVITY + 1)
+    assert (one.open, one.oldest_ms) == (2, T0 + MINUTE)
+    again = joining()
+    # Records come by the places of messages, not by time.
+    again.restore(reversed([raw for _, raw in one.take_changed()[0]]))
+    assert (again.open, again.oldest_ms) == (2, T0 + MINUTE)
+    again.close(END)
+    assert (again.open, again.oldest_ms) == (0, None)
+
+
 def test_an_example_stays_open_as_long_as_it_is_acted_on() -> None:
     times = [T0 + INACTIVITY, T0 + 2 * INACTIVITY, T0 + 3 * INACTIVITY + 1]
     acts = [Engagement(at, 1, 10, action) for at, action in zip(times, ("favorite", "reply", "click"), strict=True)]

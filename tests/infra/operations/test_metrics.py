@@ -7,7 +7,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.operations import Health, Metrics
-from infra.operations.metrics import OUTCOMES, REASONS_MAX, STAGES
+from infra.operations.metric_set import REASONS_MAX
+from infra.operations.metrics import OUTCOMES, STAGES
 
 
 def read(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
