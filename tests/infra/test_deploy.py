@@ -31,6 +31,7 @@ KINDS = {
     "ConfigMap": "io.k8s.api.core.v1.ConfigMap",
     "PodDisruptionBudget": "io.k8s.api.policy.v1.PodDisruptionBudget",
     "Job": "io.k8s.api.batch.v1.Job",
+    "PersistentVolumeClaim": "io.k8s.api.core.v1.PersistentVolumeClaim",
 }
 # Series of a histogram besides its name.
 SERIES = re.compile(r"_(bucket|count|sum)$")
@@ -83,7 +84,13 @@ def metric_names(queries: list[str]) -> set[str]:
     return {SERIES.sub("", name) if SERIES.sub("", name) in histograms else name for name in names}
 
 
-WORKLOADS = (("StatefulSet", "statefulset"), ("StatefulSet", "post-counts"), ("Job", "topics"))
+WORKLOADS = (
+    ("StatefulSet", "statefulset"),
+    ("StatefulSet", "post-counts"),
+    ("StatefulSet", "learning/join-examples"),
+    ("StatefulSet", "learning/learn"),
+    ("Job", "topics"),
+)
 
 
 def serve_commands() -> Iterator[list[str]]:
@@ -102,12 +109,18 @@ def test_compose_fits_its_published_schema() -> None:
         jsonschema.validate({"services": {"job": {"imagine": "x"}}}, schema, jsonschema.Draft201909Validator)
 
 
-@pytest.mark.parametrize("path", sorted((DEPLOY / "kubernetes").iterdir()), ids=lambda path: path.name)
-def test_manifests_fit_the_published_schema_of_their_kind(path: Path) -> None:
+def fits_its_kind(content: Any) -> dict[str, Any]:
+    """Hold a manifest to the schema of its kind, and return that."""
     schema = json.loads((SCHEMAS / "kubernetes-1.32.json").read_text())
-    content = load(path)
     one = {"$ref": f"#/$defs/{KINDS[content['kind']]}", "$defs": schema["$defs"]}
     jsonschema.validate(content, one, jsonschema.Draft7Validator)
+    return one
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY / "kubernetes").rglob("*.yaml")), ids=lambda path: path.name)
+def test_manifests_fit_the_published_schema_of_their_kind(path: Path) -> None:
+    content = load(path)
+    one = fits_its_kind(content)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(content | {"specs": {}}, one, jsonschema.Draft7Validator)
 
@@ -192,15 +205,19 @@ def test_grafana_finds_its_source_and_its_dashboards() -> None:
 def test_prometheus_finds_the_instances_and_the_rules() -> None:
     prometheus = load(DEPLOY / "prometheus.yml")
     assert prometheus["rule_files"] == ["alerts.yaml"]
-    (job,) = prometheus["scrape_configs"]
-    assert job["job_name"] == "foryou"
-    (discovery,) = job["dns_sd_configs"]
+    commands = {"foryou": {"serve"}, "foryou-learning": {"join-examples", "learn"}}
+    assert [job["job_name"] for job in prometheus["scrape_configs"]] == list(commands)
     services = compose()["services"]
-    serving = [service for service in services.values() if "serve" in service.get("command", ())]
-    assert len(serving) == 2
-    for service in serving:
-        assert discovery["names"] == service["networks"]["default"]["aliases"]
-        assert str(discovery["port"]) == service["command"][service["command"].index("--port") + 1]
+    for job in prometheus["scrape_configs"]:
+        (discovery,) = job["dns_sd_configs"]
+        found = [one for one in services.values() if commands[job["job_name"]] & set(one.get("command", ()))]
+        assert len(found) == 2
+        for service in found:
+            assert discovery["names"] == service["networks"]["default"]["aliases"]
+            assert str(discovery["port"]) == service["command"][service["command"].index("--port") + 1]
+            assert "healthcheck" not in service, "the image's own asks this port"
+    named = {job for rule in rules() for job in re.findall(r"job=\"([\w-]+)\"", rule["expr"])}
+    assert named <= set(commands)
 
 
 def test_kubernetes_agrees_with_itself() -> None:
@@ -226,12 +243,65 @@ def test_kubernetes_agrees_with_itself() -> None:
         assert content["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] is False
 
 
+def test_learning_on_kubernetes_reads_and_writes_one_registry() -> None:
+    config = manifest("ConfigMap", "config")["data"]
+    serving, joining, learning = (
+        manifest("StatefulSet", name) for name in ("statefulset", "learning/join-examples", "learning/learn")
+    )
+    service = manifest("Service", "learning/service")
+    for one in (joining, learning):
+        spec, pod = one["spec"], one["spec"]["template"]
+        assert spec["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+        assert service["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+        assert spec["serviceName"] == service["metadata"]["name"]
+        (container,) = pod["spec"]["containers"]
+        paths = {probe: container[probe]["httpGet"]["path"] for probe in container if probe.endswith("Probe")}
+        assert paths == {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
+        mounted = {mount["name"] for mount in container["volumeMounts"]}
+        volumes = [*pod["spec"]["volumes"], *(claim["metadata"] for claim in spec.get("volumeClaimTemplates", ()))]
+        assert mounted == {volume["name"] for volume in volumes}
+    labels = manifest("Service", "service")["spec"]["selector"]
+    assert not labels.items() <= joining["spec"]["template"]["metadata"]["labels"].items()
+    assert config["JOINS"] == str(joining["spec"]["replicas"])
+    assert learning["spec"]["replicas"] == 1
+    assert flag(joining, "--instance") == "$(ORDINAL)/$(JOINS)"
+    assert flag(serving, "--set") == "learning.features_enabled=$(LEARNING)"
+    assert config["LEARNING"] in ("true", "false")
+
+    # The patch as `kubectl patch` applies it: containers, mounts and volumes are merged by their keys.
+    patch = load(DEPLOY / "kubernetes" / "learning" / "serve.patch")["spec"]["template"]["spec"]
+    pod = serving["spec"]["template"]["spec"]
+    (container,), (patched,) = pod["containers"], patch["containers"]
+    assert container["name"] == patched["name"]
+    container["volumeMounts"] += patched["volumeMounts"]
+    pod["volumes"] += patch["volumes"]
+    fits_its_kind(serving)
+    claim = manifest("PersistentVolumeClaim", "learning/models")
+    assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
+    for workload, option in ((serving, "--models"), (learning, "--registry")):
+        pod = workload["spec"]["template"]["spec"]
+        (volume,) = [one["name"] for one in pod["volumes"] if "persistentVolumeClaim" in one]
+        (path,) = [mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == volume]
+        assert path == flag(workload, option)
+        claims = [
+            volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if volume["name"] == "models"
+        ]
+        assert claims == [claim["metadata"]["name"]]
+
+
+def flag(workload: dict[str, Any], name: str) -> str:
+    """Return the value of an option of a workload's command line."""
+    arguments = workload["spec"]["template"]["spec"]["containers"][0]["args"]
+    return str(arguments[arguments.index(name) + 1])
+
+
 def test_every_port_is_the_same_one() -> None:
-    (container,) = manifest("StatefulSet", "statefulset")["spec"]["template"]["spec"]["containers"]
+    names = ("statefulset", "learning/join-examples", "learning/learn")
+    workloads = [manifest("StatefulSet", name) for name in names]
     dockerfile = (DEPLOY / "Dockerfile").read_text()
     named = {
-        str(container["ports"][0]["containerPort"]),
-        container["args"][container["args"].index("--port") + 1],
+        *(str(one["spec"]["template"]["spec"]["containers"][0]["ports"][0]["containerPort"]) for one in workloads),
+        *(flag(one, "--port") for one in workloads),
         *re.findall(r"EXPOSE (\d+)", dockerfile),
         *re.findall(r"127\.0\.0\.1:(\d+)", dockerfile),
     }
@@ -248,7 +318,7 @@ def test_the_image_is_not_run_by_root_and_kubernetes_knows_its_user() -> None:
 def test_what_is_deployed_uses_commands_and_flags_that_exist() -> None:
     cli: Any = typer.main.get_command(run_flow.app)
     lines = list(serve_commands())
-    assert len(lines) == 9
+    assert len(lines) == 11
     for line in lines:
         command, words = cli, iter(line)
         while hasattr(command, "commands"):
