@@ -14,10 +14,10 @@ from typing import Final
 import numpy as np
 
 from benchmarks.kafka.bench import QUICK, RANKED_FEW, SETTLE_S, Bench, Measured, Outcome, Session, Verdict
-from benchmarks.kafka.figures import Latency, latency
+from benchmarks.kafka.figures import Latency, Spread, latency
 from benchmarks.kafka.learning_lags import KINDS_OF_WAIT, Trace, Waits, join_lag_s, learn_lag, read_trace, waits
 from benchmarks.kafka.plans import Bulk, Seconds
-from benchmarks.kafka.processes import Process
+from benchmarks.kafka.processes import Job, Process
 from infra.kafka.inbox import Connection
 from infra.kafka.topics import Naming
 from operators.parameters import DEFAULTS
@@ -36,9 +36,9 @@ SIZES: Final = QUICK
 RAMP_S: Final = 180.0
 MEASURED_S: Final = 120.0
 WINDOWS: Final = 4
-# Half of the default: a model goes out at most every 12.5 s and has learned what is 12.5 s old.
-INTERVAL_EXAMPLES: Final = 512
-STEP_EXAMPLES: Final = 64
+# An interval is 25 s, and so is the least time between two models. Half of it would bring a model 19 s forward, and
+# serving would take up twice as many.
+TRAINER: Final = DEFAULTS.trainer
 # A join may be this much behind the moment at which a feed was to close: it waits 5 s where a partition is quiet.
 JOIN_LAG_MAX_S: Final = 7.5
 
@@ -57,7 +57,8 @@ class Pace:
     @property
     def interval_examples(self) -> int:
         """As many whole steps as last so much shorter, two at least."""
-        return max(2, round(INTERVAL_EXAMPLES / STEP_EXAMPLES / self.faster)) * STEP_EXAMPLES
+        steps = TRAINER.interval_examples / TRAINER.examples_a_step / self.faster
+        return max(2, round(steps)) * TRAINER.examples_a_step
 
     @property
     def ramp_s(self) -> float:
@@ -129,6 +130,7 @@ def learning(bench: Bench) -> Outcome:
     from_ms, to_ms = (start_ms + int(at_s * 1000) for at_s in (from_s, to_s))
     _add_waits(outcome, waits(trace, from_ms, to_ms, pace.inactivity_s), pace)
     _add_lags(outcome, one, trace, pace)
+    _add_models(outcome, trace, session.job)
     return outcome
 
 
@@ -172,29 +174,31 @@ def _add_cpu(outcome: Outcome, alone: Measured, one: Measured, learning_s: dict[
 
 def _add_waits(outcome: Outcome, found: Waits, pace: Pace) -> None:
     """Add how long it took."""
-    reach_s = REACH_S / pace.faster
     for name, what in KINDS_OF_WAIT.items():
         seconds: Seconds = getattr(found, name)
         row: dict[str, object] = {"seconds from an engagement until": what, "engagements": f"{len(seconds):,}"}
         for percent in (50, 90, 99, 100):
             at = np.percentile(seconds, percent, method="inverted_cdf") if len(seconds) else np.nan
             row["worst" if percent == 100 else f"p{percent}"] = f"{at:.1f}"
-        within = float((seconds <= reach_s).mean()) if len(seconds) else np.nan
-        row[f"within {reach_s:.0f} s"] = f"{within:.1%}"
+        within = float((seconds <= REACH_S).mean()) if len(seconds) else np.nan
+        row[f"within {REACH_S:.0f} s"] = f"{within:.1%}"
         row["not by the end"] = int(np.isinf(seconds).sum())
         outcome.add("waits", row)
     if not len(found.served):
         outcome.verdicts.append(Verdict("engagements that were learned from", "none", "", False))
         return
-    announced, served = (np.percentile(one, (50, 99), method="inverted_cdf") for one in (found.announced, found.served))
-    for place, what in enumerate(("median", "p99")):
-        measured = f"{announced[place]:.0f} s announced, {served[place]:.0f} s in feeds"
-        name = f"engagement to a model that learned it, {what}"
-        reached = bool(served[place] <= reach_s)
-        outcome.verdicts.append(Verdict(name, measured, f"<= {reach_s:.0f} s", reached))
+    for name, seconds, percent in (
+        ("median from an engagement to feeds of a model that learned it", found.served, 50),
+        ("p99", found.served, 99),
+        ("p99 from the last act on its feed", found.closing, 99),
+    ):
+        at_s = float(np.percentile(seconds, percent, method="inverted_cdf"))
+        # A run in which people are quicker has the broker and the machine as they are.
+        reach, reached = (f"<= {REACH_S:.0f} s", at_s <= REACH_S) if pace.faster == 1 else ("", None)
+        outcome.verdicts.append(Verdict(name, f"{at_s:.0f} s", reach, reached))
     more_s = DEFAULTS.learning.inactivity_s - pace.inactivity_s
-    usual = f"{served[0] + more_s:,.0f} s in feeds, by arithmetic"
-    name = f"median with inactivity_s at its default of {DEFAULTS.learning.inactivity_s:,} s"
+    usual = f"{np.percentile(found.served, 50, method='inverted_cdf') + more_s:,.0f} s, by arithmetic"
+    name = f"the median with inactivity_s at its default of {DEFAULTS.learning.inactivity_s:,}"
     outcome.verdicts.append(Verdict(name, usual, "", None))
     share = found.late / max(1, found.late + len(found.served))
     outcome.verdicts.append(Verdict("engagements on a feed that had closed", f"{share:.2%}", "", None))
@@ -220,9 +224,16 @@ def _add_lags(outcome: Outcome, one: Measured, trace: Trace, pace: Pace) -> None
         name = f"{what.partition(':')[0]} keeps up: its last third's lag"
         reached = medians[2] <= max(medians[0], bound)
         outcome.verdicts.append(Verdict(name, f"{medians[2]:,.1f}", f"<= {max(medians[0], bound):,.1f}", reached))
+
+
+def _add_models(outcome: Outcome, trace: Trace, job: Job) -> None:
+    """Add how many models there were, and how long serving took to take one up."""
     published = sum(1 for end in trace.ended if end.published is not None)
-    told = f"{len(trace.ended)} intervals, {published} models published, {len(trace.served_ms)} served"
-    outcome.verdicts.append(Verdict("what learning did", told, "", None))
+    told = f"{published} models in {len(trace.ended)} intervals, of which {len(trace.served_ms) - 1} had feeds"
+    outcome.verdicts.append(Verdict("published", told, "", None))
+    took_s = [float(line["seconds"]) for line in job.logged("model_taken_up")]
+    measured = f"{Spread.of(took_s).text()} s, {len(took_s)} models"
+    outcome.verdicts.append(Verdict("taking one up, median (least to most)", measured, "", None))
 
 
 def _serve_lag(one: Measured, start_s: float) -> tuple[Seconds, Seconds]:

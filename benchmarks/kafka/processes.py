@@ -131,6 +131,11 @@ class Job(Process):
                 found[name] = float(value)
         return found
 
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """Return the lines of its log about an event."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return [orjson.loads(line) for line in lines if line.startswith("{") and f'"event":"{event}"' in line]
+
     def log_times_s(self) -> dict[str, float]:
         """Return for each event of its log the seconds since the log's first line, at the event's first time."""
         first, found = None, dict[str, float]()

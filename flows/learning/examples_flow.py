@@ -29,7 +29,7 @@ from flows.serving.signals import stopped_by_signals
 from infra.kafka import KafkaRefused
 from infra.kafka.admin import list_topics
 from infra.kafka.headers import origin_headers, parse_origin, schema_header
-from infra.kafka.inbox import ENGAGEMENTS, Connection, Inbox, LostPolicy, Place
+from infra.kafka.inbox import BULK_PER_POLL, ENGAGEMENTS, Connection, Inbox, LostPolicy, Place
 from infra.kafka.outbox import Outbox, Outgoing
 from infra.kafka.read_back import read_back
 from infra.kafka.source import KafkaSource, Turns
@@ -52,6 +52,8 @@ log = get_log("join_examples")
 DRAIN_S: Final = 30.0
 # How often the flow looks at the time where nothing comes.
 TICK_S: Final = 0.2
+# Nobody waits for an example, and a poll of few messages costs as much as one of hundreds: each partition takes a step.
+GATHERS_S: Final = 0.05
 # What the broker took so long ago has been read where a partition is read to its end: consumers ask all the time.
 SETTLED_S: Final = 5.0
 _ANY_TIME: Final = 2**53
@@ -157,7 +159,7 @@ class JoinJob:
         # The broker's time at the start of our clock: the latest that its messages prove, never ahead of it.
         clock_ms = max((part.until_ms for part in self._parts.values()), default=0)
         self._broker_ms = clock_ms - time.monotonic() * 1000
-        self._turned_at_s = self._committed_at_s = time.monotonic()
+        self._turned_at_s = self._committed_at_s = self._reads_at_s = time.monotonic()
         self._stopping = False
         watch.health.set("kafka", True)
         log.info("beginning", owned=list(self._parts), to_load=self._inbox.to_load, open=self._open())
@@ -219,7 +221,11 @@ class JoinJob:
     # -- turns
 
     def _poll(self) -> RawPoll | None:
+        if time.monotonic() < self._reads_at_s:
+            return None
         poll, now_s = self._inbox.poll(0), time.monotonic()
+        if poll is None or len(poll.raw) < BULK_PER_POLL:
+            self._reads_at_s = now_s + GATHERS_S
         if poll is None:
             if now_s - self._turned_at_s < TICK_S:
                 return None
