@@ -11,12 +11,14 @@ the caller names others. On Kafka it names the broker's, so that a producer's wr
 """
 
 import heapq
+import struct
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
+import xxhash
 from msgspec.structs import replace
 
 from flows.learning.messages import labelled
@@ -37,7 +39,9 @@ _FEATURES, _ENGAGEMENT = 0, 1
 class ServedFeed(msgspec.Struct):
     """A feed that takes labels, or is remembered for those that come too late; then it has no columns any more.
 
-    `asked` names the request that it answers, `place` itself. Times are the join's, in ms.
+    `asked` names the request that it answers, `place` itself. Times are the join's, in ms. `posts` are the posts' keys
+    and `acts` fingerprints of what was done, of eight bytes each: a day of feeds is remembered, and lists would take
+    five times the memory.
     """
 
     place: int
@@ -45,10 +49,10 @@ class ServedFeed(msgspec.Struct):
     opened_ms: int
     last_ms: int
     features: ServedFeatures
-    posts: list[int]
+    posts: bytes
     actions: list[int]
     dwell_s: list[float]
-    acts: set[Act] = set()
+    acts: bytes = b""
     closed: bool = False
 
 
@@ -196,9 +200,9 @@ class Joining:
             self.counts.replaced += 1
             self._forget(feed)
             break
-        posts = [key_of(post) for post in features.posts]
-        nothing = len(posts)
-        self._keep(ServedFeed(place, asked, at_ms, at_ms, features, posts, [0] * nothing, [0.0] * nothing))
+        posts = b"".join(_packed(key_of(post)) for post in features.posts)
+        rows = len(features.posts)
+        self._keep(ServedFeed(place, asked, at_ms, at_ms, features, posts, [0] * rows, [0.0] * rows))
 
     def _keep(self, feed: ServedFeed) -> None:
         self._feeds[feed.place] = feed
@@ -225,12 +229,13 @@ class Joining:
     def _engage(self, engagement: Engagement, at_ms: int, place: int, joined: Joined) -> None:
         """Enter a label in the latest feed that shows the post and is open, or say why there is none."""
         act = _act(engagement)
+        mark = _fingerprint(act)
         showing = [
             feed
             for feed in reversed(self._of_viewer.get(key_of(engagement.viewer), ()))
-            if act[0] in feed.posts and feed.opened_ms <= at_ms <= self._forgets_ms(feed)
+            if _row_of(feed.posts, act[0]) >= 0 and feed.opened_ms <= at_ms <= self._forgets_ms(feed)
         ]
-        if any(act in feed.acts for feed in showing):
+        if any(_row_of(feed.acts, mark) >= 0 for feed in showing):
             self.counts.repeated_acts += 1
             return
         taking = next((feed for feed in showing if self._takes(feed, at_ms)), None)
@@ -240,7 +245,7 @@ class Joining:
         late = LateEngagement(engagement.at, engagement.viewer, engagement.post, engagement.action, NOT_SERVED)
         if showing:
             feed = showing[0]
-            feed.acts.add(act)
+            feed.acts += _packed(mark)
             self._changed.add(feed.place)
             late_s = max(0, at_ms - self._closes_ms(feed)) / 1000
             late = replace(late, reason=LATE, request=feed.features.request, late_s=late_s)
@@ -250,11 +255,11 @@ class Joining:
 
     def _label(self, feed: ServedFeed, act: Act, at_ms: int) -> None:
         post, action, _, dwell_s = act
-        row = feed.posts.index(post)
+        row = _row_of(feed.posts, post)
         feed.actions[row] |= 1 << action
         if action == DWELL_TIME:
             feed.dwell_s[row] = max(feed.dwell_s[row], dwell_s)
-        feed.acts.add(act)
+        feed.acts += _packed(_fingerprint(act))
         feed.last_ms = max(feed.last_ms, at_ms)
         self._changed.add(feed.place)
         self.counts.labels += 1
@@ -291,7 +296,9 @@ class Joining:
         for feed in closing:
             example = labelled(feed.features, self._closes_ms(feed), feed.actions, feed.dwell_s)
             joined.examples.append((feed.place, example))
-            feed.features = replace(feed.features, columns={})
+            # What is late is told by posts and acts alone.
+            feed.features = replace(feed.features, columns={}, posts=())
+            feed.actions, feed.dwell_s = [], []
             self._changed.add(feed.place)
         self._changed -= self._gone
         self.counts.examples += len(closing)
@@ -304,3 +311,21 @@ def _by_opening(feed: ServedFeed) -> tuple[int, str, str]:
 def _act(engagement: Engagement) -> Act:
     action = ACTION_INDEX[engagement.action]
     return key_of(engagement.post), action, engagement.at, min(engagement.dwell_s, float(DWELL_S_KEPT))
+
+
+def _fingerprint(act: Act) -> int:
+    """Return 64 bits that stand for an act: two of one feed are the same by chance once in 2^64."""
+    return xxhash.xxh3_64_intdigest(struct.pack("<QBqd", *act))
+
+
+def _packed(key: int) -> bytes:
+    return key.to_bytes(8, "little")
+
+
+def _row_of(packed: bytes, key: int) -> int:
+    """Return the first row of a key among packed ones, -1 where it is not there."""
+    raw = _packed(key)
+    at = packed.find(raw)
+    while at > 0 and at % 8:
+        at = packed.find(raw, at + 1)
+    return at // 8

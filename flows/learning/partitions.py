@@ -19,7 +19,7 @@ INPUTS: Final = (SERVED_FEATURES, *ENGAGEMENTS)
 EXAMPLES: Final = "training-examples"
 LATE: Final = "late-engagements"
 OUTPUTS: Final = (EXAMPLES, LATE, DEAD_LETTERS)
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2  # 1: posts and acts as lists
 
 # What an output is about: its topic, and the topic and offset of the message it comes from.
 About = tuple[str, str, int]

@@ -65,6 +65,14 @@ def test_actions_label_the_latest_open_feed_that_shows_the_post() -> None:
     assert not late
 
 
+def test_a_post_whose_key_lies_across_those_of_two_others_was_not_served() -> None:
+    first, second, across = 0x11111111_22222222, 0x33333333_44444444, 0x44444444_11111111
+    acts = [Engagement(T0 + at, 1, post, "favorite") for at, post in ((1, across), (2, second))]
+    (one,), (late,) = joined([served("a", 1, (first, second), T0)], acts)
+    assert labels(one) == {second: (FAVORITE, 0.0)}
+    assert (late.post, late.reason) == (across, "not_served")
+
+
 def test_open_feeds_are_counted_and_the_oldest_is_known_also_after_a_restart() -> None:
     one = joining()
     assert (one.open, one.oldest_ms) == (0, None)
