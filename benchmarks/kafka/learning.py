@@ -15,9 +15,19 @@ import numpy as np
 
 from benchmarks.kafka.bench import QUICK, RANKED_FEW, SETTLE_S, Bench, Measured, Outcome, Session, Verdict
 from benchmarks.kafka.figures import Latency, Spread, latency
-from benchmarks.kafka.learning_lags import KINDS_OF_WAIT, Trace, Waits, join_lag_s, learn_lag, read_trace, waits
+from benchmarks.kafka.learning_lags import (
+    KINDS_OF_WAIT,
+    Trace,
+    Waits,
+    closing,
+    join_lag_s,
+    learn_lag,
+    read_trace,
+    waits,
+)
 from benchmarks.kafka.plans import Bulk, Seconds
 from benchmarks.kafka.processes import Job, Process
+from benchmarks.kafka.readers import Readers
 from infra.kafka.inbox import Connection
 from infra.kafka.topics import Naming
 from operators.parameters import DEFAULTS
@@ -41,6 +51,11 @@ WINDOWS: Final = 4
 TRAINER: Final = DEFAULTS.trainer
 # A join may be this much behind the moment at which a feed was to close: it waits 5 s where a partition is quiet.
 JOIN_LAG_MAX_S: Final = 7.5
+
+
+INACTIVITIES_S: Final = (60, 90, 120, 240, 1800)
+FEEDS_DRAWN: Final = 5_000
+SLATE: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,7 @@ class Learning:
 
 
 def learning(bench: Bench) -> Outcome:
-    """From an engagement to feeds of a model that has learned from it, at 1,000 events/s beside serving, 200 ranked."""
+    """From an engagement to feeds of a model that has learned from it, at 1,000 events/s; 100,000 posts, 200 ranked."""
     outcome, pace = Outcome(), Pace(1.0 if bench.sizes.window_s > QUICK.window_s else 5.0)
     from_s, to_s = pace.ramp_s, pace.ramp_s + pace.measured_s
     with _session(bench, []) as session:
@@ -131,6 +146,7 @@ def learning(bench: Bench) -> Outcome:
     _add_waits(outcome, waits(trace, from_ms, to_ms, pace.inactivity_s), pace)
     _add_lags(outcome, one, trace, pace)
     _add_models(outcome, trace, session.job)
+    _add_choices(outcome)
     return outcome
 
 
@@ -234,6 +250,20 @@ def _add_models(outcome: Outcome, trace: Trace, job: Job) -> None:
     took_s = [float(line["seconds"]) for line in job.logged("model_taken_up")]
     measured = f"{Spread.of(took_s).text()} s, {len(took_s)} models"
     outcome.verdicts.append(Verdict("taking one up, median (least to most)", measured, "", None))
+
+
+def _add_choices(outcome: Outcome) -> None:
+    """Add what other settings of `learning.inactivity_s` would do to what the same people do, with no machine in it."""
+    rng = np.random.default_rng(0)
+    people, slates = Readers(SIZES.posts, 1.0, rng), rng.integers(1, SIZES.posts + 1, (FEEDS_DRAWN, SLATE)).tolist()
+    feeds = [[at_s for at_s, _, _ in people.read(viewer, slate, 0.0)] for viewer, slate in enumerate(slates)]
+    for inactivity_s in INACTIVITIES_S:
+        waits_s, late = closing(feeds, inactivity_s)
+        row: dict[str, object] = {"learning.inactivity_s": inactivity_s}
+        row["engagements that come too late"] = f"{late / (late + len(waits_s)):.2%}"
+        for name, at_s in zip(("median", "p90", "p99"), np.percentile(waits_s, (50, 90, 99)).tolist(), strict=True):
+            row[f"{name} s until the feed closes"] = f"{at_s:.0f}"
+        outcome.add("what inactivity_s does, drawn without a machine", row)
 
 
 def _serve_lag(one: Measured, start_s: float) -> tuple[Seconds, Seconds]:

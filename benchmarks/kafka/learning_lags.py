@@ -132,6 +132,22 @@ def _from_then_on(times_ms: Mapping[str, int], versions: Sequence[str | None]) -
     return np.asarray(np.minimum.accumulate(at[::-1])[::-1])
 
 
+def closing(feeds: Iterable[Sequence[float]], inactivity_s: float) -> tuple[Seconds, int]:
+    """Return how long each act on a feed waits until the feed closes, and how many came too late for that.
+
+    `feeds` are the times of the acts on each feed, in order, in seconds since it was served.
+    """
+    waits_s, late = list[float](), 0
+    for acts in feeds:
+        last_s, taken = 0.0, 0
+        while taken < len(acts) and acts[taken] <= last_s + inactivity_s:
+            last_s = acts[taken]
+            taken += 1
+        waits_s += [last_s + inactivity_s - act_s for act_s in acts[:taken]]
+        late += len(acts) - taken
+    return np.array(waits_s), late
+
+
 def join_lag_s(trace: Trace) -> tuple[Seconds, Seconds]:
     """Return when each example went out (Unix time) and how long after its feed was to close, seconds."""
     out, closed = (np.array([getattr(one, name) for one in trace.made], float) for name in ("out_ms", "closed_ms"))

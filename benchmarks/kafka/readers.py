@@ -19,7 +19,7 @@ from schemas.actions import ACTIONS, Action
 # Kinds of taste; viewers have them in turn.
 TASTES: Final = 400
 # Looks drawn for each degree of liking, which are a twentieth apart.
-LOOKS: Final = 400
+LOOKS: Final = 2_000
 DEGREES_OF_ONE: Final = 20
 QUALITY_SIGMA: Final = 0.6  # of posts, as the world's rates say
 _LOOKING: Final = [place for place, action in enumerate(ACTIONS) if action not in {"dwell", "dwell_time"}]

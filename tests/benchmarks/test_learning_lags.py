@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.kafka.learning_lags import Done, Ended, Made, Trace, ended_in, join_lag_s, learn_lag, waits
+from benchmarks.kafka.learning_lags import Done, Ended, Made, Trace, closing, ended_in, join_lag_s, learn_lag, waits
 
 LIKED = ("7", "70", 0)
 READ = ("8", "80", 10)
@@ -67,6 +67,12 @@ def test_the_feed_that_was_open_took_the_label() -> None:
         made=[RUN.made[0], Made(3, 1, out_ms=31_000, closed_ms=30_000, labels=(LIKED,))],
     )
     assert waits(twice, 0, 30_000, INACTIVITY_S).example[1] == 11.0
+
+
+def test_a_feed_closes_after_a_pause_and_takes_nothing_then() -> None:
+    waits_s, late = closing([[1.0, 4.0, 14.5], [11.0], [10.0, 20.0]], 10.0)
+    assert waits_s.tolist() == [13.0, 10.0, 20.0, 10.0]
+    assert late == 2, "the third act on the first feed, and the only one on the second"
 
 
 def test_lags() -> None:
