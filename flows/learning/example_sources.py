@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from confluent_kafka import OFFSET_BEGINNING, Message
 
+from flows.learning.deletions import Deletions
 from flows.learning.messages import decode_example, example_of
 from flows.training_examples import Example
 from flows.training_sources import Told, stored
@@ -36,12 +37,13 @@ class ExampleSource(ABC):
     """Examples roughly in order of time.
 
     `clock_ms` is how far the stream's own time was when the latest example was made, `refused` how many messages held
-    none.
+    none, `deleted` how many examples were of users who were deleted since, and left out.
     """
 
     name: str
     clock_ms = 0
     refused = 0
+    deleted = 0
 
     @property
     @abstractmethod
@@ -83,6 +85,7 @@ class TopicSource(ExampleSource):
     """All partitions of training-examples, until nobody asks any more.
 
     What is there at the start is put in order of time across partitions; what comes later is taken as it comes.
+    Examples of viewers who were deleted are left out.
     """
 
     def __init__(self, connection: Connection, partitions: int) -> None:
@@ -90,6 +93,7 @@ class TopicSource(ExampleSource):
         self._connection, self._partitions = connection, partitions
         self._next: dict[int, int] = {}
         self._lane: Lane | None = None
+        self._deletions: Deletions | None = None
 
     @property
     def position(self) -> dict[str, Any]:
@@ -106,9 +110,11 @@ class TopicSource(ExampleSource):
         starts = {(TOPIC, one): self._next.get(one, OFFSET_BEGINNING) for one in range(self._partitions)}
         self._lane = lane = Lane(self._connection, starts, lost="earliest")
         queues: dict[Place, deque[tuple[int, Message, Example]]] = {place: deque() for place in starts}
+        self._deletions = deletions = Deletions(self._connection, range(self._partitions))
         behind = self._behind(lane)
         while True:
             self._fill(lane, queues)
+            deletions.take()
             if time.monotonic() - lane.heard_at_s > SILENCE_S:
                 behind.clear()
             told = False
@@ -117,7 +123,10 @@ class TopicSource(ExampleSource):
                 self._next[int(message.partition() or 0)] = int(message.offset() or 0) + 1
                 self.clock_ms = max(self.clock_ms, closed_ms)
                 told = True
-                yield example
+                if example.context.key in deletions:
+                    self.deleted += 1
+                else:
+                    yield example
             if not told:
                 yield None
                 time.sleep(IDLE_S)
@@ -164,8 +173,9 @@ class TopicSource(ExampleSource):
 
     def close(self) -> None:
         """Leave the brokers."""
-        if self._lane is not None:
-            self._lane.close()
+        for one in (self._lane, self._deletions):
+            if one is not None:
+                one.close()
 
 
 def partitions_of(connection: Connection, topic: str) -> int:

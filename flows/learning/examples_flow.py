@@ -4,6 +4,7 @@
                      ├─▶ decode ─▶ join ──┼─▶ late-engagements
     engagements ─────┘                    └─▶ dead-letters, of features that can't be read
 
+Users who were deleted (`graph`) are forgotten at once: no example is made of their feeds.
 Instances share the viewer partitions as those of `serve` do. Each partition has a store: feeds that take labels, and
 how far it is. A commit waits until the broker has every output; after a kill, what was sent since the last commit is
 read back and not sent again. So there is one example for each served feed, whenever the process dies.
@@ -21,6 +22,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.inputs import Source
 from bytewax.outputs import Sink
 
+from flows.learning.deletions import GRAPH, Deletions
 from flows.learning.messages import decode_features
 from flows.learning.partitions import EXAMPLES, INPUTS, LATE, OUTPUTS, JoinPartition
 from flows.learning.watching import JoinWatch, answering, total_of
@@ -150,6 +152,8 @@ class JoinJob:
             raise KafkaRefused(f"--instance {what.instance}/{what.instances} can't be: {error}.") from None
         learning = what.learning
         self._parts = {one: JoinPartition(what.state, one, learning.inactivity_s, learning.late_s) for one in owned}
+        self._deletions = Deletions(what.connection, owned)
+        self._forget()
         self._ends: dict[Place, int] = {}
         self._read_sent()
         starts = {(topic, one): part.positions.of(topic, one) for topic in INPUTS for one, part in self._parts.items()}
@@ -185,6 +189,7 @@ class JoinJob:
             log.info("stopped", open=self._open(), **asdict(total_of(self._parts)))
         finally:
             self._inbox.close()
+            self._deletions.close()
             for part in self._parts.values():
                 part.close()
 
@@ -223,6 +228,7 @@ class JoinJob:
     def _poll(self) -> RawPoll | None:
         if time.monotonic() < self._reads_at_s:
             return None
+        self._forget()
         poll, now_s = self._inbox.poll(0), time.monotonic()
         if poll is None or len(poll.raw) < BULK_PER_POLL:
             self._reads_at_s = now_s + GATHERS_S
@@ -240,6 +246,11 @@ class JoinJob:
         if time.monotonic() - self._committed_at_s >= self._what.every_s:
             self._commit()
             self._committed_at_s = time.monotonic()
+
+    def _forget(self) -> None:
+        """Forget the users who were deleted, so that no example of them goes out any more."""
+        for viewer, partition in self._deletions.take():
+            self._parts[partition].forget(viewer)
 
     def _commit(self) -> None:
         """Wait until the broker has all outputs, and make durable what they come of."""
@@ -281,7 +292,7 @@ class JoinJob:
 def _checked(connection: Connection) -> int:
     """Return the number of partitions of the topics. Raises KafkaRefused where they are not as the join needs them."""
     states = list_topics(connection.address, connection.naming, overrides=connection.settings)
-    needed = [state for state in states if state.name in (*INPUTS, *OUTPUTS)]
+    needed = [state for state in states if state.name in (*INPUTS, *OUTPUTS, GRAPH)]
     counts = {state.partitions for state in needed}
     if 0 in counts:
         raise KafkaRefused("the topics are not there: create them with `topics create`.")

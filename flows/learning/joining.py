@@ -62,12 +62,15 @@ class Joined:
 
     examples: list[tuple[int, TrainingExample]] = field(default_factory=list)
     late: list[tuple[int, LateEngagement]] = field(default_factory=list)
+    # Of deleted users, of whom nothing is made: features and engagements.
+    passed_features: list[int] = field(default_factory=list)
+    passed_engagements: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class JoinCounts:
     """What came of all that was taken: of features `repeated` came again, `replaced` are of feeds that never went out;
-    engagements are `labels`, `late`, on something `not_served`, or `repeated_acts`.
+    engagements are `labels`, `late`, on something `not_served`, or `repeated_acts`; `deleted` users made either.
     """
 
     examples: int = 0
@@ -77,6 +80,7 @@ class JoinCounts:
     late: int = 0
     not_served: int = 0
     repeated_acts: int = 0
+    deleted: int = 0
 
 
 class Joining:
@@ -99,6 +103,8 @@ class Joining:
         self._due: list[tuple[int, int]] = []
         self._changed: set[int] = set()
         self._gone: set[int] = set()
+        # Keys of viewers who were deleted.
+        self._deleted: set[int] = set()
 
     @property
     def open(self) -> int:
@@ -156,12 +162,28 @@ class Joining:
         joined = Joined()
         while self._waiting and self._waiting[0][0][0] < until_ms:
             (at_ms, kind, *_), _, place, what, asked = heapq.heappop(self._waiting)
-            if kind == _FEATURES:
+            if self._deleted and key_of(what.viewer) in self._deleted:
+                (joined.passed_features if kind == _FEATURES else joined.passed_engagements).append(place)
+                self.counts.deleted += 1
+            elif kind == _FEATURES:
                 self._open(what, at_ms, place, asked)
             else:
                 self._engage(what, at_ms, place, joined)
         self._look_again(until_ms, joined)
         return joined
+
+    def forget_viewer(self, viewer: int) -> list[int]:
+        """Forget a viewer (its key) for good: no example is made of feeds that are open, and nothing later is taken.
+
+        Returns the places of those feeds.
+        """
+        self._deleted.add(viewer)
+        feeds = list(self._of_viewer.get(viewer, ()))
+        places = [feed.place for feed in feeds if not feed.closed]
+        for feed in feeds:
+            self._forget(feed)
+        self.counts.deleted += len(places)
+        return places
 
     def _wait(self, order: tuple[Any, ...], place: int, what: ServedFeatures | Engagement, asked: Id) -> None:
         self._taken += 1

@@ -68,6 +68,7 @@ class Learned(Struct):
     twice: int = 0
     late: int = 0
     unusable: int = 0
+    deleted: int = 0
     newest: str = ""
 
 
@@ -120,7 +121,7 @@ def learn(
         try:
             for example in source.read(position):
                 watch.health.set("examples", True)
-                watch.turn(trainer.waiting, _passed_over(done, trainer.passed, source.refused))
+                watch.turn(trainer.waiting, _passed_over(done, trainer.passed, source))
                 if stopped():
                     break
                 if example is None:
@@ -140,7 +141,7 @@ def learn(
         finally:
             source.close()
     newest = registry.latest()
-    done.refused, done.waiting = source.refused, trainer.waiting
+    done.refused, done.deleted, done.waiting = source.refused, source.deleted, trainer.waiting
     done.newest = "" if newest is None else newest.version
     _pass(done, trainer.passed)
     return done
@@ -176,13 +177,14 @@ def _pass(done: Learned, passed: Passed) -> None:
     done.unusable += passed.unusable
 
 
-def _passed_over(done: Learned, passed: Passed, refused: int) -> dict[str, int]:
+def _passed_over(done: Learned, passed: Passed, source: ExampleSource) -> dict[str, int]:
     """Return how many examples were passed over since the start, the interval that is not full yet included."""
     return {
         "twice": done.twice + passed.twice,
         "late": done.late + passed.late,
         "unusable": done.unusable + passed.unusable,
-        "refused": refused,
+        "deleted": source.deleted,
+        "refused": source.refused,
     }
 
 

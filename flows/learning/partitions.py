@@ -71,7 +71,15 @@ class JoinPartition:
         for waiting in self._waiting.values():
             while waiting and waiting[0][0] < self.until_ms:
                 waiting.popleft()
-        return self.joining.advance(self.until_ms)
+        joined = self.joining.advance(self.until_ms)
+        self.sent.difference_update((EXAMPLES, SERVED_FEATURES, place) for place in joined.passed_features)
+        self.sent.difference_update((LATE, ENGAGEMENTS[0], place) for place in joined.passed_engagements)
+        return joined
+
+    def forget(self, viewer: int) -> None:
+        """Forget a deleted viewer, by its key: what was sent of it is not made again, and not waited for."""
+        places = self.joining.forget_viewer(viewer)
+        self.sent.difference_update((EXAMPLES, SERVED_FEATURES, place) for place in places)
 
     def note_sent(self, about: About) -> None:
         """Note an output of a process before this one, if it is to be made again: what it comes of is not done with."""

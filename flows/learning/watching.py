@@ -75,7 +75,7 @@ class JoinWatch:
             "repeated": counts.repeated_acts,
         }
         passed = {"repeated": counts.repeated, "replaced": counts.replaced}
-        metrics.take_counts(counts.examples, engagements, passed)
+        metrics.take_counts(counts.examples, engagements, passed, counts.deleted)
 
     def _gauge_input(self, inbox: Inbox) -> None:
         for (topic, partition), messages in inbox.lags_by_partition().items():

@@ -208,6 +208,7 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "ops",
             (
                 ("sum by (reason) (rate(foryou_join_features_passed_total[$__rate_interval]))", "{{reason}}"),
+                ("sum(rate(foryou_join_deleted_total[$__rate_interval]))", "of deleted users"),
                 ("sum by (topic, reason) (rate(foryou_join_dead_letters_total[$__rate_interval]))", "{{reason}}"),
             ),
         ),

@@ -12,8 +12,8 @@ from infra.operations.metric_set import LetterCounts, MetricSet
 # What an engagement comes to in the join, and why features that came make no example of their own.
 ENGAGEMENT_OUTCOMES: Final = ("label", "late", "not_served", "repeated")
 FEATURES_PASSED: Final = ("repeated", "replaced")
-# Why an example is not learned from; `refused` messages hold none.
-PASSED_OVER: Final = ("twice", "late", "unusable", "refused")
+# Why an example is not learned from: `deleted` is its viewer; `refused` messages hold none.
+PASSED_OVER: Final = ("twice", "late", "unusable", "deleted", "refused")
 MODELS: Final = ("trained", "best")
 
 
@@ -65,6 +65,11 @@ class JoinMetrics(MetricSet):
             ("reason",),
             registry=registry,
         )
+        self.deleted = Counter(
+            "foryou_join_deleted",
+            "Feeds and engagements of deleted users, passed over",
+            registry=registry,
+        )
         self.dead_letters = Counter(
             "foryou_join_dead_letters",
             "Features refused, by reason without what it quotes",
@@ -81,8 +86,11 @@ class JoinMetrics(MetricSet):
         for reason in FEATURES_PASSED:
             self.features_passed.labels(reason)
 
-    def take_counts(self, examples: int, engagements: Mapping[str, int], features_passed: Mapping[str, int]) -> None:
-        """Take what came of all that was taken since the start, by outcome and by reason."""
+    def take_counts(
+        self, examples: int, engagements: Mapping[str, int], features_passed: Mapping[str, int], deleted: int
+    ) -> None:
+        """Take what came of all that was taken since the start, by outcome and by reason, and of deleted users."""
+        self._totals.follow(self.deleted, deleted)
         self._totals.follow(self.examples, examples)
         for outcome, total in engagements.items():
             self._totals.follow(self.engagements.labels(outcome), total)
@@ -122,7 +130,7 @@ class LearnMetrics(MetricSet):
         )
         self.passed_over = Counter(
             "foryou_learn_passed_over",
-            "Examples not learned from: come twice, late, unusable, and refused messages that hold none",
+            "Examples not learned from: come twice, late, unusable, of deleted users; refused messages hold none",
             ("reason",),
             registry=registry,
         )

@@ -14,14 +14,18 @@ from flows.example_files import read_examples
 from flows.learning.collecting import collect
 from flows.learning.examples_flow import JoinJob, Joins
 from flows.learning.messages import decode_example, example_of, labelled
+from flows.learning.partitions import FORMAT_VERSION
 from flows.learning.watching import JoinWatch
+from flows.serving.positions import Positions
 from infra.kafka import KafkaRefused
 from infra.kafka.headers import origin_headers
+from infra.kafka.inbox import Place
 from infra.kafka.read_back import read_back
 from infra.logs.files import LogRefused
+from infra.stores import PartitionStore
 from operators.keys import keys_of
 from schemas.codec import encode
-from schemas.events import Engagement
+from schemas.events import Engagement, UserDeleted
 from schemas.ids import Id, key_of
 from schemas.learning import LateEngagement, ServedFeatures
 from schemas.message_keys import key_of_id, partition_of_id
@@ -32,7 +36,7 @@ from tests.kafka.cluster import Cluster, wait_until
 from tests.kafka.conftest import StartJoin
 from tests.kafka.events import HOUR_MS
 from tests.kafka.jobs import sample
-from tests.kafka.joins import expected, made
+from tests.kafka.joins import JoinProcess, expected, made
 
 INACTIVITY_S, LATE_S = 1, 600
 VIEWERS: Final[tuple[Id, ...]] = (*range(6), *(f"viewer-{one}" for one in range(6)))
@@ -208,6 +212,51 @@ def test_what_an_operator_sees_of_a_join(cluster: Cluster, start_join: StartJoin
     assert (told_at_end["labels"], told_at_end["repeated_acts"], told_at_end["not_served"]) == (2, 1, 1)
 
 
+def test_a_deleted_user_leaves_the_join_and_no_example_is_made_after(
+    cluster: Cluster, start_join: StartJoin, tmp_path: Path
+) -> None:
+    now_ms = time.time_ns() // 1_000_000
+    viewers: tuple[Id, ...] = ("ann", "bob")
+    join = start_join("state", 3, LATE_S)
+    for number, viewer in enumerate(viewers):
+        send_features(cluster, served(f"before-{viewer}", viewer, (1, 2), now_ms), number)
+    cluster.flush()
+    wait_until(lambda: len(cluster.read("training-examples")) == 2, "not every feed becomes an example")
+    for number, viewer in enumerate(viewers):
+        send_features(cluster, served(f"after-{viewer}", viewer, (3, 4), now_ms), 2 + number)
+    cluster.publish(UserDeleted(now_ms, "ann"))
+    cluster.publish(*(Engagement(now_ms, viewer, 3, "favorite") for viewer in viewers))
+    wait_until(lambda: len(cluster.read("training-examples")) == 3, "the other's feed becomes no example")
+    join.kill()
+    join.start()  # it learns of the deletion again before it sends anything
+    send_features(cluster, served("later", "ann", (5, 6), now_ms), 4)
+    cluster.flush()
+    join.until_begun()
+    empty = start_join("empty", 3, LATE_S)
+    empty.until_begun()
+
+    def passed_over(one: JoinProcess) -> float:
+        return sample(one.ask("/metrics"), "foryou_join_deleted_total")
+
+    wait_until(lambda: passed_over(join) >= 1, "the later feed is never read")
+    wait_until(lambda: passed_over(empty) == 4, "three feeds and an engagement are not passed over")
+    wait_until(lambda: sample(empty.ask("/metrics"), "foryou_join_examples_total") == 2, "the other's are not made")
+    for one in (join, empty):
+        one.stop()
+    found = [decode_example(one.value).request for one in cluster.read("training-examples")]
+    assert sorted(map(str, found)) == ["after-bob", "before-ann", "before-bob"]
+    partition = partition_of_id("ann", cluster.partitions)
+    ends: dict[Place, int] = {}
+    place = ("training-examples", partition)
+    assert list(read_back(cluster.connection, {place: 0}, ends))
+    for state in ("state", "empty"):
+        store = PartitionStore.open(tmp_path / state / f"examples-{partition:03}", FORMAT_VERSION, read_only=True)
+        # What was sent of the deleted user is not waited for: its place is behind.
+        assert Positions.decoded(store.meta).outputs["training-examples"] == ends[place]
+        assert not any(b"ann" in raw for _, raw in store.items())
+        store.close()
+
+
 def test_examples_of_the_topic_are_a_folder_to_train_on(cluster: Cluster, tmp_path: Path) -> None:
     key, partition = key_of_id("ann"), partition_of_id("ann", cluster.partitions)
 
@@ -229,6 +278,9 @@ def test_examples_of_the_topic_are_a_folder_to_train_on(cluster: Cluster, tmp_pa
     assert [one.actions.tolist() for one in found] == [[1, 0, 1], [2, 0, 1], [3, 0, 1]]
     assert found[0].posts.post.tolist() == keys_of([1, 2, "x"]).tolist()
     assert (found[0].context.key, found[0].dwell_s.tolist()) == (key_of("ann"), [0, 2.5, 0])
+    cluster.publish(UserDeleted(T0 + 3 * HOUR, "ann"))
+    with pytest.raises(LogRefused, match="holds no examples"):
+        collect(cluster.connection, tmp_path / "deleted")
     cluster.send_raw("training-examples", 0, b"k", b"{}")
     cluster.flush()
     with pytest.raises(LogRefused, match="offset 0, is no example"):

@@ -25,7 +25,7 @@ from models.checkpoints import CheckpointRefused
 from models.phoenix import Phoenix
 from models.registry import Registry, file_sha256
 from schemas.codec import encode
-from schemas.events import ModelAnnounced
+from schemas.events import ModelAnnounced, UserDeleted
 from schemas.learning import TrainingExample
 from schemas.message_keys import key_of_id, partition_of_id
 from tests.conftest import shaken
@@ -126,6 +126,20 @@ def test_what_lies_on_the_topic_is_learned_in_order_of_time_across_restarts_and_
         assert file_sha256(registry / event.checkpoint) == event.sha256 == entry.sha256
         # The stream's own time: that of the latest example's end so far.
         assert event.at > entry.facts.to_ms
+
+
+def test_nothing_is_learned_of_users_deleted_before_their_example_is_read(
+    cluster: Cluster, registry: Path, tmp_path: Path
+) -> None:
+    viewer = EXAMPLES[3].context.key
+    others = [one for one in EXAMPLES if one.context.key != viewer]
+    start = Phoenix.load(registry.parent / "start.phoenix")
+    expected = ContinuousTrainer(Registry(tmp_path / "memory", SETTINGS.keep), CONFIG, SETTINGS, start).take(others)
+    send(cluster, 0, len(EXAMPLES))
+    cluster.publish(UserDeleted(1, viewer))
+    done, told = run(cluster, registry, len(expected))
+    assert done.deleted == len(EXAMPLES) - len(others) > 0
+    assert told_alike(told, expected)
 
 
 def test_a_message_that_holds_no_example_is_counted_and_passed_over(

@@ -91,6 +91,23 @@ def test_open_feeds_are_counted_and_the_oldest_is_known_also_after_a_restart() -
     assert (again.open, again.oldest_ms) == (0, None)
 
 
+def test_of_a_deleted_viewer_nothing_is_made_whenever_it_comes() -> None:
+    one = joining()
+    open_feed, closed_feed = served("a", 1, (10,), T0 + INACTIVITY), served("b", 1, (11,), T0)
+    one.take_features([open_feed, closed_feed, served("c", 2, (10,), T0 + INACTIVITY)])
+    assert [example.request for example in one.close(T0 + INACTIVITY + 1)] == ["b"]
+    one.take_engagements([Engagement(T0 + INACTIVITY + 2, 1, 10, "favorite")])  # waits for its time
+    assert len(one.forget_viewer(1)) == 1, "one feed was open"
+    assert len(one.take_changed()[1]) == 2, "both leave what is durable"
+    one.take_features([served("d", 1, (12,), T0 + INACTIVITY + 3)])
+    acts = [Engagement(T0 + INACTIVITY + 4, viewer, 10, "favorite") for viewer in (1, 2)]
+    one.take_engagements(acts)
+    (left,) = one.close(END)
+    assert (left.request, labels(left)) == ("c", {10: (FAVORITE, 0.0)})
+    assert one.late == []
+    assert one.counts.deleted == 4, "the open feed, a later one, and two engagements"
+
+
 def test_an_example_stays_open_as_long_as_it_is_acted_on() -> None:
     times = [T0 + INACTIVITY, T0 + 2 * INACTIVITY, T0 + 3 * INACTIVITY + 1]
     acts = [Engagement(at, 1, 10, action) for at, action in zip(times, ("favorite", "reply", "click"), strict=True)]
