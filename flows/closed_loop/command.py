@@ -9,6 +9,7 @@ from msgspec import Struct
 from flows.closed_loop.learning import StreamLearner
 from flows.closed_loop.report import page
 from flows.closed_loop.study import (
+    BEGUN,
     FIGURES,
     LEARNED,
     UNTRAINED,
@@ -65,6 +66,8 @@ def study(wanted: Wanted, quiet: bool) -> list[Figures]:
     if run.settings is not None:
         start = None if run.start == UNTRAINED else phoenix
         learner = StreamLearner(out / MODELS, phoenix.config, run.parameters, run.settings, start, run.world.seed)
+    if run.start == UNTRAINED:
+        phoenix.save(out / BEGUN)
     with bar(f"{run.world.people:,} people live {run.world.days:g} days", quiet) as told:
         figures = [live(run, phoenix, out, learner, "main loop", "", told)]
     last = phoenix if learner is None else learner.latest or phoenix

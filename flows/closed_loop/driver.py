@@ -24,7 +24,8 @@ class Driver:
     """Takes turns between a crowd and whoever serves it.
 
     `written` gets every event in its order, what was served behind its request: a log of the loop. `next` gives what
-    was served only with `tells_served`, where the job does not tell itself (as one on Kafka does).
+    was served only with `tells_served`, where the job does not tell itself (as one on Kafka does). `besides` is told
+    what happens next, before anybody else is, and returns it with what happens besides.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class Driver:
         watcher: Watcher,
         written: Callable[[list[Event]], None],
         tells_served: bool = True,
+        besides: Callable[[list[Event]], list[Event]] = list,
     ) -> None:
         self._crowd = crowd
         self._watcher = watcher
         self._written = written
         self._tells_served = tells_served
+        self._besides = besides
         self._asked: Asked | None = None
         self._served: list[Event] = []
         self.events = 0
@@ -51,7 +54,7 @@ class Driver:
     def next(self) -> list[Event]:
         """Return what happens next, with the next request last; without one the world has ended."""
         events, self._asked = self._crowd.next()
-        events, self._served = [*self._served, *events], []
+        events, self._served = self._besides([*self._served, *events]), []
         self._written(events)
         self.events += len(events)
         return events if self._tells_served else [event for event in events if not isinstance(event, Served)]

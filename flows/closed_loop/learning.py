@@ -12,7 +12,7 @@ from flows.learning.messages import example_of
 from flows.learning.trainer import ContinuousTrainer, Interval
 from models.config import PhoenixConfig
 from models.phoenix import Phoenix
-from models.registry import Registry
+from models.registry import Entry, Registry
 from operators.parameters import Parameters
 from operators.parameters.learning import LearningSettings
 from schemas.events import Engagement
@@ -25,8 +25,10 @@ class Learner(Protocol):
     def take_features(self, features: ServedFeatures) -> None:
         """Take what the model saw of a feed that has just been served."""
 
-    def learn(self, acts: list[Engagement], now_ms: int) -> Phoenix | None:
-        """Take what was done up to now (ms of the stream); return a model to serve from now on, if there is one."""
+    def learn(self, acts: list[Engagement], now_ms: int) -> tuple[Phoenix, Entry] | None:
+        """Take what was done up to now (ms of the stream); return a model to serve from now on, if there is one, and
+        where it was published.
+        """
 
 
 class StreamLearner:
@@ -56,7 +58,7 @@ class StreamLearner:
         """Take what the model saw of a feed that has just been served."""
         self._joining.take_features([features])
 
-    def learn(self, acts: list[Engagement], now_ms: int) -> Phoenix | None:
+    def learn(self, acts: list[Engagement], now_ms: int) -> tuple[Phoenix, Entry] | None:
         """Take what was done up to now; return the latest model that the examples closed by it have published."""
         self._joining.take_engagements(acts)
         intervals = self._trainer.take([example_of(one) for one in self._joining.close(now_ms)])
@@ -66,4 +68,4 @@ class StreamLearner:
         if not published:
             return None
         self.latest = self._registry.load(published[-1])
-        return self.latest
+        return self.latest, published[-1]

@@ -17,14 +17,14 @@ from infra.world.sessions import Asked
 from models.phoenix import Phoenix
 from operators.clusters import Clusters
 from operators.clusters.clusters import NO_OTHERS
-from operators.decode import Ownership
+from operators.decode import Ownership, Poll
 from operators.experiments import NO_EXPERIMENTS
 from operators.parameters import Parameters
 from operators.ranked import Ranked
 from operators.ranking import Ranker
 from operators.state import MemoryState, live_posts
 from schemas.codec import encode
-from schemas.events import TOPIC_OF, Engagement, Event, FeedRequest
+from schemas.events import TOPIC_OF, Engagement, Event, FeedRequest, ModelAnnounced
 from schemas.feeds import DeadLetter, Feed
 from schemas.polls import RawPoll
 
@@ -53,7 +53,7 @@ class MemoryLoop:
         self.lived = Lived(models=[(crowd.parameters.start_ms, phoenix.version)])
         self._learner = learner
         self._judge = Judge(crowd, judge_every)
-        self._driver = Driver(crowd, self, written)
+        self._driver = Driver(crowd, self, written, besides=self._learned_from)
         posts = live_posts(parameters, phoenix, interest_clusters=True)
         clusters = Clusters(phoenix, others)
         clusters.check(parameters)
@@ -80,7 +80,6 @@ class MemoryLoop:
                 events = self._driver.next()
                 if not events:
                     return
-                self._learn(events)
                 progress(min(max(events[-1].at - parameters.start_ms, 0), span_ms), span_ms)
                 yield self._poll(events)
                 if not isinstance(events[-1], FeedRequest):
@@ -117,8 +116,13 @@ class MemoryLoop:
     def _ranked_now(self, ranked: Ranked) -> None:
         self._ranked = ranked
 
-    def _learn(self, events: list[Event]) -> None:
-        """Let the learner know what was done, and take up the model that it publishes, before anything else happens."""
+    def _learned_from(self, events: list[Event]) -> list[Event]:
+        """Let the learner know what is done; return that with what it publishes announced before the request.
+
+        So the log holds every change of models where it happens, and a replay of it takes them up as the loop does.
+        """
+        if not events:
+            return events
         acts = [event for event in events if isinstance(event, Engagement)]
         for act, row in zip(acts, self.crowd.rows_of([act.post for act in acts]).tolist(), strict=True):
             if not act.undo:
@@ -126,12 +130,17 @@ class MemoryLoop:
                 self.lived.acts.append(Act(act.at, person, act.action, int(self.crowd.posts["original"][row])))
         if self._trial is not None:
             self._trial.take_acts(acts, events[-1].at)
-        if self._learner is None:
-            return
-        phoenix = self._learner.learn(acts, events[-1].at)
-        if phoenix is not None:
-            self._job.take_model(phoenix)
-            self.lived.models.append((events[-1].at, phoenix.version))
+        at_ms = events[-1].at
+        published = None if self._learner is None else self._learner.learn(acts, at_ms)
+        if published is None:
+            return events
+        phoenix, entry = published
+        self._job.published[phoenix.version] = phoenix
+        self.lived.models.append((at_ms, phoenix.version))
+        # By its path from the log's folder, beside which the registry lies.
+        path = f"{entry.path.parent.name}/{entry.path.name}"
+        first = len(events) - isinstance(events[-1], FeedRequest)
+        return [*events[:first], ModelAnnounced(at_ms, entry.version, path, entry.sha256), *events[first:]]
 
     def _poll(self, events: list[Event]) -> RawPoll:
         first, self._offset = self._offset, self._offset + len(events)
@@ -146,11 +155,21 @@ class MemoryLoop:
 
 
 class _Watched(ForYou):
-    """The job, that lets somebody look at what was ranked before the slate is made of it."""
+    """The job, that lets somebody look at what was ranked before the slate is made of it.
+
+    Models that are announced are those in `published`, by version: they are in memory already.
+    """
 
     def __init__(self, intake: Intake, clusters: Clusters, ranker: Ranker, look: Callable[[Ranked], None]) -> None:
         super().__init__(intake, clusters, ranker)
         self._look = look
+        self.published: dict[str, Phoenix] = {}
+
+    def take_announced(self, poll: Poll) -> Poll:
+        """Take up the models that a poll announces."""
+        for event, _ in poll.announced:
+            self.take_model(self.published.pop(event.model), event.cluster)
+        return poll
 
     def slate(self, ranked: Ranked) -> Answer:
         """Make the feed."""

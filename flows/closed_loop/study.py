@@ -39,6 +39,7 @@ from operators.parameters.learning import LearningSettings
 UNTRAINED: Final = "untrained"
 LOG: Final = "log.jsonl.zst"
 LEARNED: Final = "learned.phoenix"
+BEGUN: Final = "begun.phoenix"
 FIGURES: Final = "report.json"
 SMALL_PEOPLE: Final = 30
 SMALL_DAYS: Final = 4.0
@@ -59,7 +60,7 @@ class Variant(Struct, frozen=True):
 
 
 # A crowd gives thousands of examples where a platform gives millions: small steps, each interval several times, a new
-# model every few hours of simulated time.
+# model every few hours of simulated time. All of a usual loop's models are kept (2 MB each), so that its log replays.
 LEARNING: Final = LearningSettings(
     interval_examples=64,
     examples_a_step=16,
@@ -69,6 +70,7 @@ LEARNING: Final = LearningSettings(
     warm_up_steps=10,
     publish_margin=0.02,
     positives_min=50,
+    keep=1000,
 )
 # One thing changed at a time; what each is worth in the small world is told beside the job as it is.
 VARIANTS: Final = (

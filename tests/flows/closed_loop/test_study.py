@@ -13,11 +13,16 @@ from typer.testing import CliRunner
 from flows.closed_loop import command, study
 from flows.closed_loop.command import MODELS, REPORT
 from flows.closed_loop.plots import bars, lines
-from flows.closed_loop.study import FIGURES, LEARNED, LOG, VARIANTS, Figures
+from flows.closed_loop.study import BEGUN, FIGURES, LEARNED, LOG, VARIANTS, Figures
+from flows.replay import SERVED, Replay, replay
+from infra.logs import LogReader
 from models.config import PRESETS, PhoenixConfig
 from models.phoenix import Phoenix
 from models.registry import Registry
+from operators.parameters import DEFAULTS
 from run_flow import app
+from schemas.codec import decode
+from schemas.events import ModelAnnounced, Served
 
 # Two intervals are judged, so that models take over; tiny worlds, so that it ends soon.
 WORLD = {"people": 14, "sessions_per_person_day": 5, "posts_per_person_day": 12, "follows_per_person": 4}
@@ -63,6 +68,25 @@ def test_models_take_over_while_people_live(figures: Figures, folder: Path) -> N
 def test_the_same_seed_learns_the_same_models_from_the_same_life(folder: Path) -> None:
     for name in (LOG, LEARNED):
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
+
+
+def test_the_log_of_a_loop_that_learns_replays_to_the_same_feeds_of_the_same_models(
+    folder: Path, figures: Figures, tmp_path: Path
+) -> None:
+    log = folder / "one" / LOG
+    events = [decode(raw) for batch in LogReader(log).batches() for raw in batch.raw]
+    announced = [one for one in events if isinstance(one, ModelAnnounced)]
+    assert [one.model for one in announced] == [version for _, version in figures.models[1:]]
+    assert [one.checkpoint for one in announced] == [f"{MODELS}/{one.model}.phoenix" for one in announced]
+    shown = [(one.request, one.posts, one.model) for one in events if isinstance(one, Served)]
+    assert {model for *_, model in shown} == {version for _, version in figures.models}
+    summary = replay(Replay(log, tmp_path / "out", folder / "one" / BEGUN, DEFAULTS, threads=1))
+    assert summary.dead_letters == {}
+    lines = (tmp_path / "out" / SERVED).read_bytes().splitlines()
+    again = [msgspec.json.decode(line, type=Served) for line in lines]
+    # The last feed's own `served` would stand behind the end of the log.
+    assert [(one.request, one.posts, one.model) for one in again[: len(shown)]] == shown
+    assert len(again) - len(shown) <= 1
 
 
 def test_the_page_is_whole_and_names_its_command(figures: Figures, folder: Path) -> None:
