@@ -179,7 +179,7 @@ class JoinJob:
 
     def run(self) -> None:
         """Join until told to stop, then send and store what is left; raises what ended it otherwise."""
-        turns = Turns(self._poll, self._before, lambda: None, lambda: self._stopping)
+        turns = Turns(self._poll, self._before, lambda: None, lambda: self._stopping, self._rests_s)
         source = KafkaSource(turns)
         run(training_examples(source, self, EachSink(self._send)), timedelta(seconds=self._what.every_s))
         try:
@@ -226,8 +226,6 @@ class JoinJob:
     # -- turns
 
     def _poll(self) -> RawPoll | None:
-        if time.monotonic() < self._reads_at_s:
-            return None
         self._forget()
         poll, now_s = self._inbox.poll(0), time.monotonic()
         if poll is None or len(poll.raw) < BULK_PER_POLL:
@@ -239,6 +237,9 @@ class JoinJob:
         self._turned_at_s = now_s
         self._broker_ms = max(self._broker_ms, max(poll.published_ms, default=0) - now_s * 1000)
         return poll
+
+    def _rests_s(self) -> float:
+        return self._reads_at_s - time.monotonic()
 
     def _before(self) -> None:
         self._outbox.poll()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -13,13 +14,15 @@ class Turns:
     """What the flow's turns are made of.
 
     `poll` returns what has come, or None; `before` is called before each poll, when all polls before it have gone
-    through the flow; `epoch_ended` when Bytewax ends an epoch; `ended` says that no more polls shall be taken.
+    through the flow; `epoch_ended` when Bytewax ends an epoch; `ended` says that no more polls shall be taken;
+    `rests_s` for how many seconds there is no need to ask again: 0 or less for as soon as can be.
     """
 
     poll: Callable[[], RawPoll | None]
     before: Callable[[], None]
     epoch_ended: Callable[[], None]
     ended: Callable[[], bool]
+    rests_s: Callable[[], float] = lambda: 0.0
 
 
 class KafkaSource(FixedPartitionedSource[RawPoll, None]):
@@ -50,7 +53,10 @@ class _Partition(StatefulSourcePartition[RawPoll, None]):
         self._turns, self._failed = turns, failed
 
     def next_batch(self) -> list[RawPoll]:
-        """Return the next poll, or nothing: Bytewax comes back in 1 ms. Raises StopIteration at the end."""
+        """Return the next poll, or nothing: Bytewax comes back in 1 ms, if not told to rest.
+
+        Raises StopIteration at the end.
+        """
         poll = None
         try:
             self._turns.before()
@@ -63,6 +69,11 @@ class _Partition(StatefulSourcePartition[RawPoll, None]):
         if ended:
             raise StopIteration
         return [] if poll is None else [poll]
+
+    def next_awake(self) -> datetime | None:
+        """Return when to ask again; None for as soon as can be."""
+        rests_s = self._turns.rests_s()
+        return datetime.now(UTC) + timedelta(seconds=rests_s) if rests_s > 0 else None
 
     def snapshot(self) -> None:
         """Note that an epoch has ended."""
