@@ -53,6 +53,7 @@ STEP_EXAMPLES: Final = DEFAULTS.trainer.examples_a_step
 # A join may be this much behind the moment at which a feed was to close: it waits 5 s where a partition is quiet.
 JOIN_LAG_MAX_S: Final = 7.5
 INACTIVITIES_S: Final = (60, 90, 120, 240, 1800)
+ALL: Final = "all of the machine: broker and others, too"
 FEEDS_DRAWN: Final = 5_000
 SLATE: Final = 20
 
@@ -174,17 +175,13 @@ def _between(one: Measured, from_s: float, to_s: float) -> Latency:
 
 
 def _add_cpu(outcome: Outcome, alone: Measured, one: Measured, learning_s: dict[str, float]) -> None:
-    """Add what each process takes."""
-    thousands = (one.told.bulk_sent + len(one.told.due)) / 1000
-    alone_thousands = (alone.told.bulk_sent + len(alone.told.due)) / 1000
-    rows = {"serve": one.job_cpu_s, **learning_s, "the generator": one.told.cpu_s}
-    rows["all of the machine, broker and others too"] = one.busy_s
-    without = {"serve": alone.job_cpu_s, "the generator": alone.told.cpu_s}
-    without["all of the machine, broker and others too"] = alone.busy_s
-    for name, cpu_s in rows.items():
-        before = f"{without[name] / alone_thousands:.3f}" if name in without else ""
-        outcome.add("CPU seconds for 1,000 events", {"process": name, "beside": f"{cpu_s / thousands:.3f}",
-                                                     "without learning": before})  # fmt: skip
+    """Add what each process takes, in CPU seconds a second: that is for about 1,000 events."""
+    beside_s = {"serve": one.job_cpu_s, **learning_s, "the generator": one.told.cpu_s, ALL: one.busy_s}
+    without_s = {"serve": alone.job_cpu_s, "the generator": alone.told.cpu_s, ALL: alone.busy_s}
+    for name, cpu_s in beside_s.items():
+        without = f"{without_s[name] / alone.wall_s:.2f}" if name in without_s else ""
+        row = {"process": name, "beside learning": f"{cpu_s / one.wall_s:.2f}", "without": without}
+        outcome.add("cores taken: CPU seconds for 1,000 events", row)
 
 
 def _add_waits(outcome: Outcome, found: Waits, pace: Pace) -> None:
