@@ -21,6 +21,7 @@ from schemas.feeds import Feed
 
 SERVED: Final = "served"
 BEST: Final = "best possible"
+FORESEEN: Final = "all that can be foreseen"
 TRUTH: Final = "the truth in the model's place"
 POPULAR: Final = "popular"
 NEWEST: Final = "newest of followed"
@@ -60,6 +61,8 @@ class Judge:
         own = ranked.table.take(places)
         of_shown = self._crowd.probabilities(asked, self._rows(own), own.rank_author_followed)
         chosen = self._chosen(query, table, rows, worth)
+        foreseen = self._crowd.foreseeable(asked, rows, table.rank_author_followed)
+        chosen[FORESEEN] = weigh(foreseen, query.parameters)
         chosen[TRUTH] = _through(query, table, true, phoenix)
         found = {name: float(worth[first_of(table, scores)].mean()) for name, scores in chosen.items()}
         found[SERVED] = float(weigh(of_shown, query.parameters).mean())

@@ -5,7 +5,7 @@ from html import escape
 from typing import Final
 
 from flows.closed_loop.drift import KEPT, looped, stated
-from flows.closed_loop.judging import BEST, NEWEST, POPULAR, RANDOM, SERVED, TRUTH
+from flows.closed_loop.judging import BEST, FORESEEN, NEWEST, POPULAR, RANDOM, SERVED, TRUTH
 from flows.closed_loop.plots import bars, lines
 from flows.closed_loop.study import Figures, final_share
 from infra.world import WorldParameters
@@ -62,6 +62,7 @@ def _what(main: Figures, world: WorldParameters, command: str) -> str:
 def _utility(main: Figures) -> str:
     names = {
         SERVED: "For You, as served",
+        FORESEEN: "all that can be foreseen",
         TRUTH: "the truth as its model",
         POPULAR: "popular posts",
         NEWEST: "newest of followed",
@@ -82,7 +83,8 @@ def _utility(main: Figures) -> str:
         "<p>The worth of a post to its viewer is the sum of the true chances of every action, each times X's "
         "weight for it; "
         "a feed is worth the mean of its first ten posts. The best possible is chosen by somebody who knows "
-        "everybody's taste. "
+        "everybody's taste, each post's quality and each session's topic. “All that can be foreseen” is chosen by "
+        "somebody who knows tastes, habits and authors: that is about the most one could have learned. "
         f"{said}“The truth as its model” is the same job, its diversity and its factors included, with the truth "
         "in the "
         "model's place: no model can do better with these parameters. Below zero, a feed does more harm than "

@@ -88,12 +88,25 @@ class Crowd:
 
         Of a repost, what is true of its original; whoever knows all knows the session's topic and what it has shown.
         """
-        at, person = asked.request.at, asked.person
         originals = self.worth.table["original"][rows].astype(np.int64)
-        known, _ = self.worth.focus(person, at)
-        quality = self.worth.table["quality"][originals]
-        shown = self._sessions.acting.shown_before(person) if asked.earlier else None
-        return self.worth.probabilities(person, at, originals, followed, known, quality, shown)
+        known, _ = self.worth.focus(asked.person, asked.request.at)
+        return self._believed(asked, originals, followed, known, self.worth.table["quality"][originals])
+
+    def foreseeable(self, asked: Asked, rows: Ints, followed: Bools) -> Floats:
+        """Return `probabilities` as somebody has them who knows people's tastes and habits, and authors, but no more.
+
+        That is not how good a post itself is (its author's mean stands for it), nor what a session is about before it
+        has shown it. Counts of a post tell a little of the former, so this is about the most one can know, no bound.
+        """
+        originals = self.worth.table["original"][rows].astype(np.int64)
+        _, likely = self.worth.focus(asked.person, asked.request.at)
+        authors = self.worth.table["author"][originals]
+        return self._believed(asked, originals, followed, likely, self.worth.truth.quality[authors])
+
+    def _believed(self, asked: Asked, originals: Ints, followed: Bools, focus: Floats, quality: Floats) -> Floats:
+        shown = self._sessions.acting.shown_before(asked.person) if asked.earlier else None
+        person, at = asked.person, asked.request.at
+        return self.worth.probabilities(person, at, originals, followed, focus, quality, shown)
 
     def eligible(self, asked: Asked) -> Ints:
         """Return the rows of all posts that may be shown where somebody asks: recent, allowed, not yet shown."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.closed_loop.judging import BEST, NEWEST, POPULAR, RANDOM, SERVED, TRUTH
+from flows.closed_loop.judging import BEST, FORESEEN, NEWEST, POPULAR, RANDOM, SERVED, TRUTH
 from flows.closed_loop.memory import Lived, MemoryLoop
 from flows.closed_loop.records import TOP
 from infra.logs import LogReader, LogReport, LogWriter, validate
@@ -71,11 +71,12 @@ def test_nobody_chooses_better_than_who_knows_all(once: Lived) -> None:
     judged = [one.judgement for one in once.feeds if one.judgement is not None]
     assert len(judged) > 0.5 * len(once.feeds)
     for one in judged:
-        assert one.worth.keys() == {SERVED, BEST, TRUTH, POPULAR, NEWEST, RANDOM}
-        assert one.worth[BEST] + 1e-9 >= max(one.worth[name] for name in (TRUTH, POPULAR, NEWEST, RANDOM))
+        assert one.worth.keys() == {SERVED, BEST, FORESEEN, TRUTH, POPULAR, NEWEST, RANDOM}
+        assert one.worth[BEST] + 1e-9 >= max(one.worth[name] for name in (FORESEEN, TRUTH, POPULAR, NEWEST, RANDOM))
         assert one.predicted.shape == one.true.shape
         assert 0 < len(one.true) <= TOP
     # A model of random weights does as well as chance: far from all.
     means = {name: sum(one.worth[name] for one in judged) / len(judged) for name in judged[0].worth}
     assert means[BEST] > means[TRUTH] > means[SERVED]
+    assert means[BEST] > means[FORESEEN] > means[SERVED]
     assert means[TRUTH] > means[RANDOM]
