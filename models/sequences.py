@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import optax
@@ -27,12 +28,17 @@ from models.inputs import F32, U16, U64, Context
 from models.optimiser import ADAM_EPSILON
 from models.phoenix import Phoenix, init_parameters
 from models.ranker import entity_tokens
+from models.softmax import softmax_loss
 from models.two_tower import TEMPERATURE_START, TwoTowerParameters, post_vectors, vectors_after
 
 Share = Annotated[float, Meta(ge=0.0, lt=1.0)]
 
 # A run of this many steps in a row that are not finite will not recover: stop skipping and let it be seen.
 SKIPS_IN_A_ROW_MAX: Final = 1000
+# Up to so many posts the loss against all of them costs about as much as all the rest of a step (MovieLens 1M has
+# 3,706), and finds more than the one against a part of them (docs/results/movielens.md).
+CATALOGUE_WHOLE: Final = 8192
+NEGATIVES: Final = 512
 
 
 class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
@@ -40,12 +46,13 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
 
     Learning rates (`table_rate` is that of hashed tables) rise over the first steps and fall to nothing over all of
     them along a cosine.
-    Each goal is set against `negatives` posts of the catalogue (0: against all), drawn anew each step and shared by the
-    batch, in proportion to how often they were acted on to the power `popularity`; their logits are corrected by
-    `log_q` times the log of how often each is expected among them. `temperature` is where the learned one starts.
-    `token_dropout` is the share of numbers in a history's tokens that a step does not see, `identity_dropout` the share
-    of histories whose viewer's id it does not see. The weights kept are an average over the last steps (`averaging` a
-    step).
+    Each goal is set against `negatives` posts of the catalogue, drawn anew each step and shared by the batch, in
+    proportion to how often they were acted on to the power `popularity`; their logits are corrected by `log_q` times
+    the log of how often each is expected among them. 0 sets it against all posts; None does so where there are no more
+    than CATALOGUE_WHOLE, and draws NEGATIVES where there are.
+    `temperature` is where the learned one starts. `token_dropout` is the share of numbers in a history's tokens that a
+    step does not see, `identity_dropout` the share of histories whose viewer's id it does not see. The weights kept
+    are an average over the last steps (`averaging` a step).
     """
 
     learning_rate: Annotated[float, Meta(gt=0.0)] = 2e-3
@@ -54,7 +61,7 @@ class SequenceTraining(Struct, frozen=True, forbid_unknown_fields=True):
     warm_up_steps: Annotated[int, Meta(ge=1)] = 200
     clip_norm: Annotated[float, Meta(gt=0.0)] = 1.0
     histories_a_step: Annotated[int, Meta(ge=1)] = 64
-    negatives: Annotated[int, Meta(ge=0)] = 512
+    negatives: Annotated[int, Meta(ge=0)] | None = None
     popularity: Annotated[float, Meta(ge=0.0, le=1.0)] = 0.0
     log_q: Annotated[float, Meta(ge=0.0)] = 1.0
     temperature: Annotated[float, Meta(gt=0.0)] = TEMPERATURE_START
@@ -184,11 +191,15 @@ def sequence_loss(
     viewers = jax.vmap(vectors)(tokens, context, jax.random.split(key, len(inputs.user)))[:, 1:]
     scale = jnp.exp(-parameters.log_temperature)
     posts = post_vectors(parameters, config, entity)
+    count = jnp.maximum(jnp.sum(valid), 1)
+    if not training.negatives:
+        wanted = jnp.where(valid, inputs.goal, -1).reshape(-1)
+        return softmax_loss((viewers * scale).reshape(-1, viewers.shape[-1]), posts, wanted) / count
     goal = jnp.einsum("bsd,bsd->bs", viewers, posts[inputs.goal]) * scale
     rivals = viewers @ posts[inputs.negatives].T * scale - training.log_q * log_q[inputs.negatives]
     rivals = jnp.where(inputs.negatives == inputs.goal[..., None], -jnp.inf, rivals)
     each = jnp.logaddexp(goal, jax.nn.logsumexp(rivals, axis=-1)) - goal
-    return jnp.sum(jnp.where(valid, each, 0.0)) / jnp.maximum(jnp.sum(valid), 1)
+    return jnp.sum(jnp.where(valid, each, 0.0)) / count
 
 
 def fit_sequences(
@@ -210,6 +221,10 @@ def fit_sequences(
         raise ValueError("only a causal tower learns from whole histories: set retrieval_causal")
     use_cache()
     training = training or SequenceTraining()
+    if training.negatives is None:
+        drawn_a_step = 0 if len(catalogue.post) <= CATALOGUE_WHOLE else NEGATIVES
+        training = msgspec.structs.replace(training, negatives=drawn_a_step)
+    negatives = training.negatives or 0
     histories = Histories(contexts, catalogue, config)
     rng = np.random.default_rng(training.seed)
     chance = (np.bincount(histories.place, minlength=len(catalogue.post)) + 1.0) ** training.popularity
@@ -218,7 +233,7 @@ def fit_sequences(
     step = partial(
         _step,
         entity=jnp.asarray(entity_rows(*catalogue, config)),
-        log_q=jnp.asarray(np.log(chance * training.negatives) if training.negatives else 0 * chance, jnp.float32),
+        log_q=jnp.asarray(np.log(chance * negatives) if negatives else 0 * chance, jnp.float32),
         config=config,
         training=training,
         steps=epochs * (len(histories.windows(config.history_max, rng)) // training.histories_a_step),
@@ -231,7 +246,7 @@ def fit_sequences(
     for epoch in range(epochs):
         start_s, losses = time.perf_counter(), []
         for batch in histories.batches(config.history_max, training, rng):
-            drawn = rng.choice(len(chance), training.negatives, p=chance) if training.negatives else everything
+            drawn = rng.choice(len(chance), negatives, p=chance) if negatives else everything
             inputs = batch._replace(negatives=drawn.astype(np.int32))
             parameters, state, average, loss = step(
                 parameters, state, average, float(done), inputs, jax.random.fold_in(key, done)

@@ -30,7 +30,7 @@ RESULTS: Final = Path(__file__).parent.parent.parent / "docs" / "results" / "mov
 OUT: Final = Path("out") / "movielens"
 TOP_HR: Final = f"HR@{TOP}"
 TOP_GAIN: Final = f"NDCG@{TOP}"
-EPOCHS_MAX: Final = 14
+EPOCHS_MAX: Final = 10
 # The epoch is chosen on a part of the users: all of them would take a third of the time of training.
 JUDGED_EVERY: Final = 3
 

@@ -13,11 +13,12 @@ from flows.terminal import bar
 from models.config import FILMS, PhoenixConfig
 from models.inputs import History
 from models.phoenix import Phoenix
-from models.sequences import SequenceTraining, fit_sequences
+from models.sequences import NEGATIVES, SequenceTraining, fit_sequences
 
 # Enough to tell variants apart, few enough for all of them to take under an hour.
 EPOCHS: Final = 4
-REFERENCE: Final = SequenceTraining()
+# With the loss against a part of the films, so that what is drawn and how it is corrected can be told.
+REFERENCE: Final = SequenceTraining(negatives=NEGATIVES)
 
 
 def _as_is(history: History) -> History:

@@ -8,14 +8,16 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
+from jax import Array
 
+from models import softmax
 from models.config import DEMO, PhoenixConfig
 from models.features import entity_rows, sequence_features
 from models.inputs import F32, Context, History
 from models.phoenix import Phoenix
 from models.ranker import entity_tokens
 from models.sequences import Catalogue, Histories, SequenceTraining, fit_sequences, sequence_loss
-from models.two_tower import vectors_after
+from models.two_tower import TwoTowerParameters, vectors_after
 from tests.models.conftest import random_context, shaken
 
 POSTS = 30
@@ -127,6 +129,44 @@ def test_the_loss_is_that_of_its_formula(tower: Phoenix) -> None:
         right = float(posts[goal] @ viewer) * scale
         each.append(np.log(np.exp(right) + np.exp(against).sum()) - right)
     assert float(loss) == pytest.approx(np.mean(each), rel=1e-4)
+
+
+def test_the_loss_against_all_posts_is_that_against_each_of_them(tower: Phoenix) -> None:
+    contexts = [Context(7, history_of([3, 1, 4, 1, 5]), 0, 0), Context(8, history_of([2, 7]), 0, 0)]
+    training = SequenceTraining(histories_a_step=2, token_dropout=0.0, negatives=0)
+    (inputs,) = Histories(contexts, CATALOGUE, tower.config).batches(32, training, np.random.default_rng(0))
+    one_by_one = inputs._replace(negatives=np.arange(POSTS, dtype=np.int32))
+    entity, log_q = jnp.asarray(entity_rows(*CATALOGUE, tower.config)), jnp.zeros(POSTS)
+
+    def told(settings: SequenceTraining) -> tuple[Array, TwoTowerParameters]:
+        def loss(parameters: TwoTowerParameters) -> Array:
+            return sequence_loss(parameters, tower.config, settings, entity, log_q, one_by_one, jax.random.key(0))
+
+        return jax.jit(jax.value_and_grad(loss))(tower.parameters.two_tower)
+
+    whole, by_whole = told(training)
+    each, by_each = told(msgspec.structs.replace(training, negatives=POSTS, log_q=0.0))
+    assert float(whole) == pytest.approx(float(each), rel=1e-5)
+    assert float(whole) > 1.0
+    for mine, its in zip(jax.tree.leaves(by_whole), jax.tree.leaves(by_each), strict=True):
+        np.testing.assert_allclose(mine, its, atol=2e-6)
+
+
+@pytest.mark.parametrize("count", [5, softmax.PIECE, softmax.PIECE + 3])
+def test_a_softmax_in_pieces_is_a_softmax(count: int) -> None:
+    rng = np.random.default_rng(count)
+    viewers, posts = (jnp.asarray(rng.normal(size=(n, 8)), jnp.float32) for n in (count, 11))
+    goal = jnp.asarray(rng.integers(-1, 11, count), jnp.int32)
+
+    def plain(viewers: Array, posts: Array) -> Array:
+        chances = jax.nn.log_softmax(viewers @ posts.T)
+        return -jnp.where(goal >= 0, chances[jnp.arange(count), goal], 0.0).sum()
+
+    wanted, its = jax.value_and_grad(plain, (0, 1))(viewers, posts)
+    found, mine = jax.value_and_grad(lambda *of: softmax.softmax_loss(*of, goal), (0, 1))(viewers, posts)
+    assert float(found) == pytest.approx(float(wanted), rel=1e-5)
+    for one, other in zip(mine, its, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_it_learns_what_follows_what_and_the_same_again(causal: PhoenixConfig) -> None:
