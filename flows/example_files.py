@@ -118,11 +118,11 @@ def write_examples(
     waiting: list[Example] = []
     for example in made:
         if waiting and (len(waiting) == rows or (hourly and _hour(example) != _hour(waiting[0]))):
-            parts.append(_write(folder, len(parts), waiting))
+            parts.append(write_part(folder, len(parts), waiting))
             waiting.clear()
         waiting.append(example)
     if waiting:
-        parts.append(_write(folder, len(parts), waiting))
+        parts.append(write_part(folder, len(parts), waiting))
     if not parts:
         raise LogRefused(f"{told_of.log} holds no examples: nothing was served or asked for in it")
     manifest = Manifest(
@@ -142,7 +142,8 @@ def _hour(example: Example) -> int:
     return example.context.at_ms // HOUR_MS
 
 
-def _write(folder: Path, number: int, examples: list[Example]) -> Part:
+def write_part(folder: Path, number: int, examples: list[Example]) -> Part:
+    """Write examples as the file of a number in a folder, and return what a manifest says of it. Raises OSError."""
     buffer = BytesIO()
     pl.DataFrame(_columns(examples), schema=SCHEMA).write_parquet(buffer, compression="zstd")
     raw = buffer.getvalue()
@@ -229,6 +230,12 @@ def read_examples(folder: Path, progress: Told | None = None) -> Iterator[Exampl
         done += part.bytes
         if progress is not None:
             progress(done, total)
+
+
+def read_part(folder: Path, part: Part) -> Iterator[Example]:
+    """Yield the examples of a file that this program has written. Raises LogRefused where it is not as `part` says."""
+    frame = _read(folder / part.name, part)
+    yield from _examples(frame, {name: _column(frame[name]) for name in SCHEMA if name not in _OF_REQUEST})
 
 
 def _read(path: Path, part: Part) -> pl.DataFrame:

@@ -15,6 +15,8 @@ import msgspec
 import numpy as np
 from msgspec import Struct
 
+from flows.example_files import Part
+from flows.learning.rehearsal import Rehearsal
 from flows.learning.verdict import Compared, Verdict
 from flows.training_examples import Example, batches
 from models.checkpoints import CheckpointRefused, Origin
@@ -31,6 +33,7 @@ from operators.parameters.learning import LearningSettings
 COMMAND: Final = "run_flow.py learn"
 # Losses of steps that a trainer keeps: a run without an end must not grow.
 LOSSES_KEPT: Final = 1024
+REHEARSED: Final = ".rehearsed"
 
 
 class Passed(Struct):
@@ -88,6 +91,7 @@ class _State(Struct):
     after_ms: int
     position: dict[str, Any]
     seen: bytes
+    rehearsed: list[Part] = []
 
 
 class ContinuousTrainer:
@@ -126,6 +130,7 @@ class ContinuousTrainer:
         training = settings.training(retrieval=not config.retrieval_causal)
         self._trainer = Trainer(config, seed, training, start or self._best)
         self._verdict = Verdict.open()
+        self._rehearsal = Rehearsal(settings.rehearsed, seed)
         self._waiting: list[Example] = []
         self._seen: dict[int, None] = {}
         self._passed = Passed()
@@ -166,6 +171,7 @@ class ContinuousTrainer:
     def save(self, path: Path, position: dict[str, Any]) -> None:
         """Write all that the trainer holds, and the caller's position in its input (plain data), as one file.
 
+        Examples that it learns from again lie in a folder of that name with REHEARSED behind.
         To be called where nothing waits, after an interval: raises ValueError else, and OSError.
         """
         if self._waiting:
@@ -182,8 +188,10 @@ class ContinuousTrainer:
             after_ms=self._after_ms,
             position=position,
             seen=seen,
+            rehearsed=self._rehearsal.save(rehearsed := path.with_name(path.name + REHEARSED)),
         )
         save_run(path, self._trainer, {"learning": msgspec.to_builtins(state)})
+        self._rehearsal.tidy(rehearsed)
 
     @classmethod
     def resumed(
@@ -205,6 +213,9 @@ class ContinuousTrainer:
         found._serving = state.serving
         found._intervals, found._verdict = state.intervals, state.verdict
         found._from_ms, found._to_ms, found._after_ms = state.from_ms, state.to_ms, state.after_ms
+        first = state.intervals - len(state.rehearsed) + 1
+        found._rehearsal = Rehearsal(settings.rehearsed, found._trainer.seed)
+        found._rehearsal.load(path.with_name(path.name + REHEARSED), state.rehearsed, first)
         found._seen = dict.fromkeys(np.frombuffer(state.seen, "<u8").tolist())
         return found, state.position
 
@@ -239,8 +250,7 @@ class ContinuousTrainer:
         judged = self._judge(given, positives)
         published = self._publish(judged) if judged.candidate is not None else None
         skipped = self._trainer.report().skipped
-        for _ in range(self._settings.passes):
-            self._trainer.learn(given)
+        self._learn(made, given)
         del self._trainer.losses[:-LOSSES_KEPT]
         self._from_ms, self._to_ms = min(self._from_ms or times[0], times[0]), max(self._to_ms, times[-1])
         # From the middle of the times, which a wrong clock can't move far.
@@ -264,6 +274,18 @@ class ContinuousTrainer:
             skipped_steps=report.skipped - skipped,
             passed=passed,
         )
+
+    def _learn(self, made: list[Example], given: list[ExampleBatch]) -> None:
+        """Learn from an interval once, and in further passes from what was there before, or from it again."""
+        settings, number = self._settings, self._intervals + 1
+        self._trainer.learn(given)
+        if not settings.rehearsed:
+            for _ in range(settings.passes - 1):
+                self._trainer.learn(given)
+            return
+        self._rehearsal.add(number, made)
+        again = self._rehearsal.drawn(number, (settings.passes - 1) * len(made))
+        self._trainer.learn(batches(again, settings.examples_a_step, self._config.history_max, settings.posts_max))
 
     def _judge(self, given: list[ExampleBatch], positives: int) -> _Judged:
         """Return what both models foretold of batches, and the model to publish, if any."""

@@ -33,8 +33,17 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
     ] = 1024
     examples_a_step: Annotated[int, meta("examples of one step of learning", "ours, as `train`", "job", ge=1)] = 64
     passes: Annotated[
-        int, meta("times that an interval is learned from: more where examples are few", "ours", "job", ge=1)
+        int, meta("times as many examples as new ones are learned from: more where they are few", "ours", "job", ge=1)
     ] = 1
+    rehearsed: Annotated[
+        int,
+        meta(
+            "examples kept, the latest, from which passes beyond the first are drawn; 0: they are over the interval",
+            "ours, measured",
+            "job",
+            ge=0,
+        ),
+    ] = 0
     posts_max: Annotated[int, meta("posts of an example at most, the first", "ours, as `train`", "job", ge=2)] = 32
     learning_rate: Annotated[
         float, meta("of all weights; a quarter of what a fresh model is trained with", "ours, measured", "job", ge=1e-9)

@@ -155,8 +155,11 @@ def test_more_posts_than_fit_are_cut(tmp_path: Path) -> None:
     assert intervals[0].rows == 64 * SETTINGS.posts_max
 
 
-def test_a_run_goes_on_from_disk_to_the_bit(tmp_path: Path) -> None:
+# Further passes over the interval itself, or over what is left of the two before.
+@pytest.mark.parametrize(("passes", "rehearsed"), [(1, 0), (2, 150)])
+def test_a_run_goes_on_from_disk_to_the_bit(tmp_path: Path, passes: int, rehearsed: int) -> None:
     settings = msgspec.structs.replace(SETTINGS, positives_min=700, publish_margin=1.0)  # three intervals a verdict
+    settings = msgspec.structs.replace(settings, passes=passes, rehearsed=rehearsed)
     examples = stream(8 * 64)
     whole = ContinuousTrainer(Registry(tmp_path / "whole", 3), CONFIG, settings).take(examples)
     registry, run = Registry(tmp_path / "parts", 3), tmp_path / "run"
@@ -178,6 +181,12 @@ def test_a_run_goes_on_from_disk_to_the_bit(tmp_path: Path) -> None:
     assert [one.facts for one in published[0]] == [one.facts for one in published[1]]
     assert [one.sha256 for one in published[0]] == [one.sha256 for one in published[1]]
     assert len(published[0]) > 1
+    if rehearsed:
+        kept = sorted(path.name for path in run.with_name("run.rehearsed").iterdir())
+        assert kept == ["examples-000006.parquet", "examples-000007.parquet"]
+        run.with_name("run.rehearsed").joinpath(kept[0]).unlink()
+        with pytest.raises(CheckpointRefused, match="is missing"):
+            ContinuousTrainer.resumed(run, registry, CONFIG, settings)
 
 
 def test_a_kill_between_publishing_and_saving_publishes_the_same_model_once(tmp_path: Path) -> None:

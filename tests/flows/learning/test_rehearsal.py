@@ -1,0 +1,46 @@
+"""What a trainer learns from again: the latest intervals, drawn alike, the same on every run."""
+
+from collections import Counter
+from pathlib import Path
+
+from flows.learning.rehearsal import Rehearsal
+from tests.flows.learning.streams import stream
+
+
+def test_the_latest_whole_intervals_are_kept_and_all_of_them_are_drawn() -> None:
+    intervals = [stream(20, seed) for seed in range(4)]
+    rehearsal = Rehearsal(most=50, seed=3)
+    assert rehearsal.drawn(1, 5) == []
+    for number, examples in enumerate(intervals, 1):
+        rehearsal.add(number, examples)
+    assert len(rehearsal) == 40
+    drawn = rehearsal.drawn(4, 4000)
+    times = Counter(id(one) for one in drawn)
+    assert times.keys() == {id(one) for examples in intervals[2:] for one in examples}
+    assert min(times.values()) > 50, "each as likely as any other: 100 times on average"
+    again = [id(one) for one in rehearsal.drawn(4, 4000)]
+    assert again == [id(one) for one in drawn]
+    assert [id(one) for one in rehearsal.drawn(5, 4000)] != again
+
+
+def test_an_interval_larger_than_what_is_kept_leaves_nothing() -> None:
+    rehearsal = Rehearsal(most=10, seed=0)
+    rehearsal.add(1, stream(20))
+    assert (len(rehearsal), rehearsal.drawn(1, 3)) == (0, [])
+
+
+def test_files_are_written_once_and_go_when_they_are_not_needed(tmp_path: Path) -> None:
+    rehearsal = Rehearsal(most=40, seed=0)
+    rehearsal.add(1, stream(20, 1))
+    rehearsal.add(2, stream(20, 2))
+    first = rehearsal.save(tmp_path)
+    assert rehearsal.save(tmp_path) == first
+    rehearsal.add(3, stream(20, 3))
+    parts = rehearsal.save(tmp_path)
+    assert parts[0] == first[1]
+    assert len(list(tmp_path.iterdir())) == 3, "the state on disk still names the oldest"
+    rehearsal.tidy(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [part.name for part in parts]
+    found = Rehearsal(most=40, seed=0)
+    found.load(tmp_path, parts, 2)
+    assert [one.context.key for one in found.drawn(3, 30)] == [one.context.key for one in rehearsal.drawn(3, 30)]
