@@ -55,7 +55,7 @@ class Deletions:
         low, high = self._lane.bounds(place)
         return high if low < high else 0
 
-    def __contains__(self, key: int) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._keys
 
     def take(self) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ A source knows its position after each example that it gave, as plain data; it g
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +44,8 @@ class ExampleSource(ABC):
     clock_ms = 0
     refused = 0
     deleted = 0
+    # Keys of those users; what was read of them before is not to be learned from again.
+    forgotten: Container[int] = frozenset()
 
     @property
     @abstractmethod
@@ -110,7 +112,7 @@ class TopicSource(ExampleSource):
         starts = {(TOPIC, one): self._next.get(one, OFFSET_BEGINNING) for one in range(self._partitions)}
         self._lane = lane = Lane(self._connection, starts, lost="earliest")
         queues: dict[Place, deque[tuple[int, Message, Example]]] = {place: deque() for place in starts}
-        self._deletions = deletions = Deletions(self._connection, range(self._partitions))
+        self.forgotten = self._deletions = deletions = Deletions(self._connection, range(self._partitions))
         behind = self._behind(lane)
         while True:
             self._fill(lane, queues)

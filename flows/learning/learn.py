@@ -127,7 +127,7 @@ def learn(
                 if example is None:
                     continue
                 start_s = time.perf_counter()
-                for interval in trainer.take([example]):
+                for interval in trainer.take([example], source.forgotten):
                     if interval.published is not None:
                         announce(interval.published, source.clock_ms)
                     trainer.save(run.run_file, source.position)

@@ -4,6 +4,7 @@ On disk they are a file of each interval, beside the state of the run that names
 """
 
 from collections import deque
+from collections.abc import Container
 from pathlib import Path
 from typing import Final
 
@@ -44,6 +45,15 @@ class Rehearsal:
         while self._count > self._most:
             self._count -= len(self._kept.popleft().examples)
 
+    def forget(self, viewers: Container[int]) -> None:
+        """Drop the examples of viewers by their keys; files that held any are written anew by the next `save`."""
+        for one in self._kept:
+            left = [example for example in one.examples if example.context.key not in viewers]
+            if len(left) < len(one.examples):
+                self._count -= len(one.examples) - len(left)
+                one.examples, one.part = left, None
+        self._kept = deque(one for one in self._kept if one.examples)
+
     def drawn(self, number: int, count: int) -> list[Example]:
         """Return so many examples for an interval, each as likely as any other; few of them come twice."""
         everything = [example for one in self._kept for example in one.examples]
@@ -52,15 +62,15 @@ class Rehearsal:
         rng = np.random.default_rng([self._seed, number, _OF_DRAWS])
         return [everything[row] for row in rng.integers(0, len(everything), count).tolist()]
 
-    def save(self, folder: Path) -> list[Part]:
-        """Write what is not written yet and return all files. Raises OSError."""
+    def save(self, folder: Path) -> list[tuple[int, Part]]:
+        """Write what is not written yet and return all intervals' numbers and files. Raises OSError."""
         if self._kept:
             folder.mkdir(exist_ok=True)
-        parts = []
+        files = []
         for one in self._kept:
             one.part = one.part or write_part(folder, one.number, one.examples)
-            parts.append(one.part)
-        return parts
+            files.append((one.number, one.part))
+        return files
 
     def tidy(self, folder: Path) -> None:
         """Remove files that `save` does not name any more: once the state that names the others is on disk."""
@@ -69,12 +79,12 @@ class Rehearsal:
             if path.name not in named:
                 path.unlink()
 
-    def load(self, folder: Path, parts: list[Part], first: int) -> None:
-        """Take in the files of consecutive intervals from `first` on, as `save` returned them.
+    def load(self, folder: Path, files: list[tuple[int, Part]]) -> None:
+        """Take in the files that `save` returned.
 
         Raises CheckpointRefused where one is missing, cut or damaged.
         """
-        for number, part in enumerate(parts, first):
+        for number, part in files:
             try:
                 examples = list(read_part(folder, part))
             except LogRefused as refused:

@@ -6,7 +6,7 @@ or, where that was let through though a little worse, the one before, so that sm
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
@@ -91,7 +91,7 @@ class _State(Struct):
     after_ms: int
     position: dict[str, Any]
     seen: bytes
-    rehearsed: list[Part] = []
+    rehearsed: list[tuple[int, Part]] = []
 
 
 class ContinuousTrainer:
@@ -148,8 +148,10 @@ class ContinuousTrainer:
         """How many examples wait for their interval to be full."""
         return len(self._waiting)
 
-    def take(self, examples: Sequence[Example]) -> list[Interval]:
+    def take(self, examples: Sequence[Example], forgotten: Container[int] = frozenset()) -> list[Interval]:
         """Take in examples, roughly in order of time; return the intervals that they filled.
+
+        Nothing of the viewers of `forgotten` (keys) is learned from again.
 
         Raises TrainingRefused after a thousand steps in a row that are not finite, CheckpointRefused, and OSError.
         """
@@ -158,6 +160,7 @@ class ContinuousTrainer:
             if self._is_new(example):
                 self._waiting.append(self._cut(example))
             if len(self._waiting) == self._settings.interval_examples:
+                self._rehearsal.forget(forgotten)
                 found.append(self._interval())
         return found
 
@@ -213,9 +216,8 @@ class ContinuousTrainer:
         found._serving = state.serving
         found._intervals, found._verdict = state.intervals, state.verdict
         found._from_ms, found._to_ms, found._after_ms = state.from_ms, state.to_ms, state.after_ms
-        first = state.intervals - len(state.rehearsed) + 1
         found._rehearsal = Rehearsal(settings.rehearsed, found._trainer.seed)
-        found._rehearsal.load(path.with_name(path.name + REHEARSED), state.rehearsed, first)
+        found._rehearsal.load(path.with_name(path.name + REHEARSED), state.rehearsed)
         found._seen = dict.fromkeys(np.frombuffer(state.seen, "<u8").tolist())
         return found, state.position
 

@@ -36,11 +36,22 @@ def test_files_are_written_once_and_go_when_they_are_not_needed(tmp_path: Path) 
     first = rehearsal.save(tmp_path)
     assert rehearsal.save(tmp_path) == first
     rehearsal.add(3, stream(20, 3))
-    parts = rehearsal.save(tmp_path)
-    assert parts[0] == first[1]
+    files = rehearsal.save(tmp_path)
+    assert files[0] == first[1]
     assert len(list(tmp_path.iterdir())) == 3, "the state on disk still names the oldest"
     rehearsal.tidy(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [part.name for part in parts]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [part.name for _, part in files]
     found = Rehearsal(most=40, seed=0)
-    found.load(tmp_path, parts, 2)
+    found.load(tmp_path, files)
+    gone = found.drawn(3, 1)[0].context.key
     assert [one.context.key for one in found.drawn(3, 30)] == [one.context.key for one in rehearsal.drawn(3, 30)]
+    # Somebody who is deleted leaves memory, and the disk with the next state.
+    found.forget({gone})
+    assert len(found) < 40
+    assert gone not in {one.context.key for one in found.drawn(3, 1000)}
+    again = Rehearsal(most=40, seed=0)
+    again.load(tmp_path, found.save(tmp_path))
+    assert len(again) == len(found)
+    assert gone not in {one.context.key for one in again.drawn(3, 1000)}
+    again.forget({one.context.key for one in again.drawn(3, 1000)})
+    assert (len(again), again.save(tmp_path)) == (0, [])
