@@ -59,14 +59,20 @@ class Variant(Struct, frozen=True):
     words: str
 
 
-# A crowd gives thousands of examples where a platform gives millions: small steps, each interval several times, a new
-# model every few hours of simulated time. All of a usual loop's models are kept (2 MB each), so that its log replays.
+# A crowd gives thousands of examples where a platform gives millions: small steps, each example some three times over
+# the whole run, a new model every few hours of simulated time. Rates as the demo's model was trained with
+# (benchmarks/world/training.py); nothing lent, because feeds tell what was passed over. All models of a usual loop are
+# kept (2 MB each), so that its log replays.
 LEARNING: Final = LearningSettings(
     interval_examples=64,
-    examples_a_step=16,
-    passes=4,
-    learning_rate=4e-3,
-    averaging=0.9,
+    examples_a_step=32,
+    passes=3,
+    rehearsed=100_000,
+    seen_only=True,
+    learning_rate=3e-3,
+    table_rate=3e-2,
+    negatives=0,
+    averaging=0.98,
     warm_up_steps=10,
     publish_margin=0.02,
     positives_min=50,

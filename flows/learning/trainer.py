@@ -157,16 +157,20 @@ class ContinuousTrainer:
         """
         found = []
         for example in examples:
-            if self._is_new(example):
-                self._waiting.append(self._cut(example))
+            cut = self._cut(example)
+            if self._is_usable(cut) and self._is_new(example):
+                self._waiting.append(cut)
             if len(self._waiting) == self._settings.interval_examples:
                 self._rehearsal.forget(forgotten)
                 found.append(self._interval())
         return found
 
     def _cut(self, example: Example) -> Example:
-        """Return an example with as many posts as a batch has room for."""
-        if len(example.posts) <= (most := self._settings.posts_max):
+        """Return an example with as many posts as a batch has room for; those seen alone, where the settings say so."""
+        most = min(len(example.posts), self._settings.posts_max)
+        if self._settings.seen_only:
+            most = min(most, int(np.flatnonzero(example.actions).max(initial=-1)) + 1)
+        if most == len(example.posts):
             return example
         posts = example.posts.take(slice(0, most))
         return replace(example, posts=posts, actions=example.actions[:most], dwell_s=example.dwell_s[:most])
@@ -221,13 +225,16 @@ class ContinuousTrainer:
         found._seen = dict.fromkeys(np.frombuffer(state.seen, "<u8").tolist())
         return found, state.position
 
+    def _is_usable(self, example: Example) -> bool:
+        """Return whether an example says anything; count it where not."""
+        numbers = (example.dwell_s, example.context.history.dwell_s)
+        usable = len(example.posts) > 0 and all(np.isfinite(column).all() for column in numbers)
+        self._passed.unusable += not usable
+        return usable
+
     def _is_new(self, example: Example) -> bool:
-        """Return whether to learn from an example; count it where not."""
+        """Return whether an example is neither late nor known; count it where it is."""
         context, posts = example.context, example.posts.post
-        numbers = (example.dwell_s, context.history.dwell_s)
-        if not len(posts) or not all(np.isfinite(column).all() for column in numbers):
-            self._passed.unusable += 1
-            return False
         if context.at_ms < self._after_ms:
             self._passed.late += 1
             return False

@@ -44,6 +44,15 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
             ge=0,
         ),
     ] = 0
+    seen_only: Annotated[
+        bool,
+        meta(
+            "posts below the last one acted on are left out: not passed over, but never seen; for streams that tell"
+            " how long each post was looked at",
+            "ours, measured",
+            "job",
+        ),
+    ] = False
     posts_max: Annotated[int, meta("posts of an example at most, the first", "ours, as `train`", "job", ge=2)] = 32
     learning_rate: Annotated[
         float, meta("of all weights; a quarter of what a fresh model is trained with", "ours, measured", "job", ge=1e-9)

@@ -155,6 +155,19 @@ def test_more_posts_than_fit_are_cut(tmp_path: Path) -> None:
     assert intervals[0].rows == 64 * SETTINGS.posts_max
 
 
+def test_posts_below_the_last_one_acted_on_were_not_seen(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(SETTINGS, seen_only=True)
+    examples = [replace(one, actions=one.actions.copy()) for one in stream(65)]
+    for one in examples:
+        one.actions[:] = 0
+        one.actions[[2, 6]] = 1  # seven of twelve posts were seen
+    # Nobody looked at the second feed at all: it says nothing.
+    examples[1].actions[:] = 0
+    (interval,) = ContinuousTrainer(Registry(tmp_path, 9), CONFIG, settings).take(examples)
+    assert (interval.examples, interval.rows, interval.positives) == (64, 64 * 7, 64 * 2)
+    assert interval.passed.unusable == 1
+
+
 # Further passes over the interval itself, or over what is left of the two before.
 @pytest.mark.parametrize(("passes", "rehearsed"), [(1, 0), (2, 150)])
 def test_a_run_goes_on_from_disk_to_the_bit(tmp_path: Path, passes: int, rehearsed: int) -> None:
