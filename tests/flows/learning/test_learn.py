@@ -18,7 +18,7 @@ from flows.learning.trainer import Interval
 from models.checkpoints import CheckpointRefused
 from models.phoenix import Phoenix
 from models.registry import Registry
-from operators.parameters import ParameterRefused
+from operators.parameters import ParameterRefused, assignment
 from tests.conftest import shaken
 from tests.flows.learning.streams import CONFIG, SETTINGS, stream
 from tests.models.toy_world import START_MS
@@ -27,7 +27,9 @@ ROOT = Path(__file__).parents[3]
 COUNT = 6 * 64 + 10
 # As in streams.SETTINGS, on the command line.
 OPTIONS = [
-    part for name, value in msgspec.to_builtins(SETTINGS).items() for part in ("--set", f"trainer.{name}={value}")
+    part
+    for name, value in msgspec.to_builtins(SETTINGS).items()
+    for part in ("--set", assignment(f"trainer.{name}", value))
 ]
 
 
