@@ -24,7 +24,7 @@ from benchmarks.pages import markdown_table
 from flows.terminal import bar, console, refusals, rows_table
 from models.config import FILMS
 from models.phoenix import Phoenix
-from models.sequences import SequenceTraining, fit_sequences
+from models.sequences import NEGATIVES, SequenceTraining, fit_sequences
 
 RESULTS: Final = Path(__file__).parent.parent.parent / "docs" / "results" / "movielens.md"
 OUT: Final = Path("out") / "movielens"
@@ -186,6 +186,9 @@ def _page(tables: dict[str, list[dict[str, Any]]]) -> str:
     lines += [" ".join(str(__doc__).split("\n\n")[1].split("Models stay")[0].split()), ""]
     lines += [
         f"The first table is of the last film of all users, others of the last but one, every {JUDGED_EVERY}rd user."
+        " The models of the first two set each film against all others; the reference of the last table, so that what"
+        f" is drawn can be told, against {NEGATIVES} drawn anew in each step."
+        " Seconds are by the clock, beside other work."
     ]
     lines.append("")
     for title, rows in tables.items():

@@ -29,7 +29,7 @@ from schemas.events import ModelAnnounced, UserDeleted
 from schemas.learning import TrainingExample
 from schemas.message_keys import key_of_id, partition_of_id
 from tests.conftest import shaken
-from tests.flows.learning.streams import CONFIG, SECOND_MS, SETTINGS, stream
+from tests.flows.learning.streams import CONFIG, OPTIONS, SECOND_MS, SETTINGS, stream
 from tests.kafka.cluster import PATIENCE_S, Cluster, wait_until
 from tests.kafka.jobs import RUN_FLOW
 
@@ -174,16 +174,11 @@ class Process:
 
     def __init__(self, cluster: Cluster, registry: Path) -> None:
         connection = cluster.connection
-        options = [
-            part
-            for name, value in msgspec.to_builtins(SETTINGS).items()
-            for part in ("--set", f"trainer.{name}={value}")
-        ]
         self._process = subprocess.Popen(
             [
                 sys.executable, str(RUN_FLOW), "learn", "--kafka", connection.address, "--prefix",
                 connection.naming.prefix, "--registry", str(registry), "-c", str(registry.parent / "start.phoenix"),
-                "--json", *options,
+                "--json", *OPTIONS,
             ],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import numpy as np
 
 from flows.training_examples import Example
 from models.config import DEMO
+from operators.parameters import assignment
 from operators.parameters.learning import LearningSettings
 from tests.models.toy_world import START_MS, example
 
@@ -22,6 +23,12 @@ SETTINGS = LearningSettings(
     positives_min=20,
     publish_margin=0.02,
 )
+# The same on the command line.
+OPTIONS = [
+    part
+    for name, value in msgspec.to_builtins(SETTINGS).items()
+    for part in ("--set", assignment(f"trainer.{name}", value))
+]
 CONFIG = msgspec.structs.replace(
     DEMO, width=32, heads=2, history_max=32, author_buckets=1024, user_buckets=64, retrieval_width=32, retrieval_heads=2
 )

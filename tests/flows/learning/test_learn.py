@@ -18,19 +18,13 @@ from flows.learning.trainer import Interval
 from models.checkpoints import CheckpointRefused
 from models.phoenix import Phoenix
 from models.registry import Registry
-from operators.parameters import ParameterRefused, assignment
+from operators.parameters import ParameterRefused
 from tests.conftest import shaken
-from tests.flows.learning.streams import CONFIG, SETTINGS, stream
+from tests.flows.learning.streams import CONFIG, OPTIONS, SETTINGS, stream
 from tests.models.toy_world import START_MS
 
 ROOT = Path(__file__).parents[3]
 COUNT = 6 * 64 + 10
-# As in streams.SETTINGS, on the command line.
-OPTIONS = [
-    part
-    for name, value in msgspec.to_builtins(SETTINGS).items()
-    for part in ("--set", assignment(f"trainer.{name}", value))
-]
 
 
 @pytest.fixture(scope="module")
