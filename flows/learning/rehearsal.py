@@ -20,11 +20,11 @@ _OF_DRAWS: Final = 1  # beside the seed: what is drawn here moves nothing else
 
 
 class _Kept(Struct):
-    """The examples of one interval, and their file where it is written."""
+    """The examples of one interval, and their file and its number where it is written."""
 
-    number: int
     examples: list[Example]
     part: Part | None = None
+    number: int = 0
 
 
 class Rehearsal:
@@ -34,13 +34,14 @@ class Rehearsal:
         self._most, self._seed = most, seed
         self._kept: deque[_Kept] = deque()
         self._count = 0
+        self._written = 0  # the number of the latest file
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, number: int, examples: list[Example]) -> None:
+    def add(self, examples: list[Example]) -> None:
         """Take in an interval's examples; the oldest intervals leave where there are too many."""
-        self._kept.append(_Kept(number, examples))
+        self._kept.append(_Kept(examples))
         self._count += len(examples)
         while self._count > self._most:
             self._count -= len(self._kept.popleft().examples)
@@ -63,12 +64,17 @@ class Rehearsal:
         return [everything[row] for row in rng.integers(0, len(everything), count).tolist()]
 
     def save(self, folder: Path) -> list[tuple[int, Part]]:
-        """Write what is not written yet and return all intervals' numbers and files. Raises OSError."""
+        """Write what is not written yet and return all files with their numbers. Raises OSError.
+
+        Nothing is written over: killed now, the run goes on from the files of the state before.
+        """
         if self._kept:
             folder.mkdir(exist_ok=True)
         files = []
         for one in self._kept:
-            one.part = one.part or write_part(folder, one.number, one.examples)
+            if one.part is None:
+                self._written += 1
+                one.number, one.part = self._written, write_part(folder, self._written, one.examples)
             files.append((one.number, one.part))
         return files
 
@@ -89,5 +95,6 @@ class Rehearsal:
                 examples = list(read_part(folder, part))
             except LogRefused as refused:
                 raise CheckpointRefused(f"{refused}: it is learned from again") from None
-            self._kept.append(_Kept(number, examples, part))
+            self._kept.append(_Kept(examples, part, number))
+            self._written = max(self._written, number)
             self._count += len(examples)

@@ -292,7 +292,7 @@ class ContinuousTrainer:
             for _ in range(settings.passes - 1):
                 self._trainer.learn(given)
             return
-        self._rehearsal.add(number, made)
+        self._rehearsal.add(made)
         again = self._rehearsal.drawn(number, (settings.passes - 1) * len(made))
         self._trainer.learn(batches(again, settings.examples_a_step, self._config.history_max, settings.posts_max))
 

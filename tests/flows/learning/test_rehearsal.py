@@ -11,8 +11,8 @@ def test_the_latest_whole_intervals_are_kept_and_all_of_them_are_drawn() -> None
     intervals = [stream(20, seed) for seed in range(4)]
     rehearsal = Rehearsal(most=50, seed=3)
     assert rehearsal.drawn(1, 5) == []
-    for number, examples in enumerate(intervals, 1):
-        rehearsal.add(number, examples)
+    for examples in intervals:
+        rehearsal.add(examples)
     assert len(rehearsal) == 40
     drawn = rehearsal.drawn(4, 4000)
     times = Counter(id(one) for one in drawn)
@@ -25,17 +25,17 @@ def test_the_latest_whole_intervals_are_kept_and_all_of_them_are_drawn() -> None
 
 def test_an_interval_larger_than_what_is_kept_leaves_nothing() -> None:
     rehearsal = Rehearsal(most=10, seed=0)
-    rehearsal.add(1, stream(20))
+    rehearsal.add(stream(20))
     assert (len(rehearsal), rehearsal.drawn(1, 3)) == (0, [])
 
 
 def test_files_are_written_once_and_go_when_they_are_not_needed(tmp_path: Path) -> None:
     rehearsal = Rehearsal(most=40, seed=0)
-    rehearsal.add(1, stream(20, 1))
-    rehearsal.add(2, stream(20, 2))
+    rehearsal.add(stream(20, 1))
+    rehearsal.add(stream(20, 2))
     first = rehearsal.save(tmp_path)
     assert rehearsal.save(tmp_path) == first
-    rehearsal.add(3, stream(20, 3))
+    rehearsal.add(stream(20, 3))
     files = rehearsal.save(tmp_path)
     assert files[0] == first[1]
     assert len(list(tmp_path.iterdir())) == 3, "the state on disk still names the oldest"
@@ -53,5 +53,8 @@ def test_files_are_written_once_and_go_when_they_are_not_needed(tmp_path: Path) 
     again.load(tmp_path, found.save(tmp_path))
     assert len(again) == len(found)
     assert gone not in {one.context.key for one in again.drawn(3, 1000)}
+    before = Rehearsal(most=40, seed=0)
+    before.load(tmp_path, files)
+    assert len(before) == 40, "killed before the next state, the one before still has its files"
     again.forget({one.context.key for one in again.drawn(3, 1000)})
     assert (len(again), again.save(tmp_path)) == (0, [])
