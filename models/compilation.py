@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import jax
+from jax._src.lru_cache import LRUCache
 
 CACHE_VARIABLE: Final = "FORYOU_CACHE"
 
@@ -29,9 +30,25 @@ def use_cache(directory: Path | None = None) -> bool:
             pass
     except (OSError, RuntimeError):
         return False
+    LRUCache.put = _put_whole  # type: ignore[assignment, method-assign]
     set_option: Callable[[str, object], None] = jax.config.update
     set_option("jax_compilation_cache_dir", str(place))
     # Every shape is worth keeping: the smallest takes half a second to compile.
     set_option("jax_persistent_cache_min_compile_time_secs", 0.0)
     set_option("jax_persistent_cache_min_entry_size_bytes", -1)
     return True
+
+
+def _put_whole(cache: LRUCache, key: str, value: bytes) -> None:
+    """Keep a shape under its final name in one step.
+
+    JAX's own `put` writes in place. A process that starts meanwhile reads half an entry, and one that is killed
+    leaves half an entry for good, because entries are never written over.
+    """
+    entry = Path(cache.path) / f"{key}-cache"
+    if entry.exists():
+        return
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix="unfinished-") as unfinished:
+        written = Path(unfinished) / entry.name
+        written.write_bytes(value)
+        written.replace(entry)
