@@ -16,7 +16,7 @@ from tests.kafka.events import ask, like, post
 VIEWERS = [f"viewer-{number}" for number in range(8)]
 
 
-@pytest.mark.parametrize("away_s", [8.0, pytest.param(30.0, marks=pytest.mark.full)])
+@pytest.mark.parametrize("away_s", [4.0, pytest.param(30.0, marks=pytest.mark.full)])
 def test_the_broker_stops_and_comes_back(
     stoppable_broker: Broker, cluster: Cluster, start_job: StartJob, away_s: float
 ) -> None:
@@ -47,7 +47,7 @@ def test_the_broker_stops_and_comes_back(
     assert len(cluster.read("feeds")) == len(names)
 
 
-@pytest.mark.parametrize("count", [0, 200], ids=["idle", "at work"])
+@pytest.mark.parametrize("count", [pytest.param(0, marks=pytest.mark.full), 200], ids=["idle", "at work"])
 def test_sigterm_while_the_broker_is_away(
     stoppable_broker: Broker, cluster: Cluster, start_job: StartJob, count: int
 ) -> None:

@@ -108,7 +108,7 @@ def labels(raw: bytes) -> dict[Id, int]:
     return {post: bits for post, bits in zip(message.posts, example_of(message).actions.tolist(), strict=True) if bits}
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [2, pytest.param(40, marks=pytest.mark.full)])
 def test_killed_at_random_moments(cluster: Cluster, start_join: StartJoin, kills: int) -> None:
     rng = random.Random(kills)
     # A broker that has just started is asked for the producer's id before the load begins.

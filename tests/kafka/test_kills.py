@@ -18,7 +18,7 @@ LOADING_SHARE = 0.3
 AT_WORK_S = 1.0
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(100, marks=pytest.mark.full)])
+@pytest.mark.parametrize("kills", [3, pytest.param(100, marks=pytest.mark.full)])
 def test_killed_at_random_moments(
     cluster: Cluster, start_job: StartJob, checkpoint: Path, tmp_path: Path, kills: int
 ) -> None:

@@ -211,7 +211,7 @@ def test_a_job_that_begins_knows_what_was_announced_last(
     job.stop()
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3, 0.6, 1.2])
+@pytest.mark.parametrize("after_s", [0.1, 0.6, *(pytest.param(at, marks=pytest.mark.full) for at in (0.0, 0.3, 1.2))])
 def test_killed_while_a_model_is_taken_up(
     cluster: Cluster, start_job: StartJob, models: Sequence[Phoenix], after_s: float
 ) -> None:

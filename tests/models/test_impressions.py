@@ -31,6 +31,7 @@ def examples() -> ExampleBatch:
     )
 
 
+@pytest.mark.full
 def test_it_learns_what_is_liked_and_how_often(examples: ExampleBatch) -> None:
     told: list[tuple[float, float]] = []
     phoenix = fit_impressions(examples, CONFIG, TRAINING, lambda done, of: told.append((done, of)))

@@ -51,7 +51,7 @@ def test_lazy_adam_does_what_dense_adam_does(toy_config: PhoenixConfig) -> None:
             assert np.linalg.norm(found - wanted) < 0.25 * np.linalg.norm(way) + 1e-6, name
 
 
-@pytest.mark.parametrize("tables", ["adam", "adagrad"])
+@pytest.mark.parametrize("tables", ["adam", pytest.param("adagrad", marks=pytest.mark.full)])
 def test_rows_that_no_step_reads_stay_as_they_were(toy_config: PhoenixConfig, tables: str) -> None:
     trainer = learned(toy_config, tables)
     assert trainer.learned is not None

@@ -151,6 +151,7 @@ def test_what_no_codebook_can_be_made_of_is_refused(small: Phoenix) -> None:
         msgspec.structs.replace(small.config, semantic_levels=2, retrieval_causal=True)
 
 
+@pytest.mark.full
 def test_training_moves_their_tables_and_goes_on_to_the_bit(tmp_path: Path, small: Phoenix) -> None:
     config = msgspec.structs.replace(
         small.config, layers=1, heads=2, counts=False, co_likers=False, semantic_levels=2, semantic_codes=16

@@ -182,6 +182,7 @@ def test_it_learns_what_follows_what_and_the_same_again(causal: PhoenixConfig) -
     assert fit_sequences(contexts, CATALOGUE, causal, 20, training).version == found.version
 
 
+@pytest.mark.full
 def test_the_best_epoch_is_kept_and_patience_ends(causal: PhoenixConfig) -> None:
     contexts = [Context(7, history_of([1, 2, 3]), 0, 0)] * 4
     said = iter([1.0, 3.0, 2.0, 2.0, 9.0])
