@@ -76,7 +76,7 @@ def read(log: Path, from_ms: int = 0, rest: bool = False) -> Iterator[ExampleBat
     """Yield what a log says was served from a time on."""
     made = examples(LogReader(log), intake_for(DEFAULTS, co_likers=False), SLATE)
     late = (one for one in made if one.context.at_ms >= from_ms)
-    return batches(late, STEP, DEMO.history_max, SLATE, rest)
+    return batches(late, STEP, DEMO.groups_read, SLATE, rest)
 
 
 def trained(made: list[ExampleBatch], config: PhoenixConfig, first: Phoenix | None, title: str) -> Phoenix:

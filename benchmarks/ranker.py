@@ -103,7 +103,7 @@ def rank_naively(
     """Return what `Phoenix.rank` returns, by full attention; the history must be as long as the configuration's."""
     config, parameters = phoenix.config, phoenix.parameters.ranker
     features = context_features(context, config.history_max, config)
-    rows = candidate_features(candidates, context.at_ms, config)
+    rows = candidate_features(candidates, context, config)
     tokens, x = naive_tokens(parameters, features, rows, config)
     return np.asarray(naive(parameters, tokens, jnp.asarray(features.valid), x, config, shared_position))
 

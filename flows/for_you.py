@@ -98,6 +98,8 @@ class ForYou:
     """
 
     def __init__(self, intake: Intake, clusters: Clusters, ranker: Ranker, models: Path = Path()) -> None:
+        """Raises CheckpointRefused for a model that reads more of a viewer than is kept here."""
+        clusters.check_groups(intake.parameters.history.groups_max)
         self.intake = intake
         self.state = intake.state
         self.clusters = clusters
@@ -142,7 +144,9 @@ class ForYou:
                 f"the model {phoenix.version} reads what co-likers say, and nobody keeps that here: begin with such a "
                 "model, or give one without `co_likers`"
             )
-        return self.clusters.with_model(name, phoenix)
+        clusters = self.clusters.with_model(name, phoenix)
+        clusters.check_groups(self.intake.parameters.history.groups_max)
+        return clusters
 
     def switch(self, clusters: Clusters) -> None:
         """Answer all later requests with other models; the candidate index is theirs already.

@@ -8,7 +8,7 @@ import typer
 
 from flows.options import Cluster, Json, Log, clusters_from, parameters_from
 from flows.terminal import Refusal, bar, console, print_json, refusals, rows_table
-from operators.parameters import parse_assignment
+from operators.parameters import DEFAULTS, parse_assignment
 
 if TYPE_CHECKING:
     from flows.closed_loop.study import LoopRun
@@ -32,7 +32,7 @@ def simulate(
         str,
         typer.Option("--checkpoint", "-c", help="closed loop: the model to begin with; `untrained` has fresh weights"),
     ] = "untrained",
-    model: Annotated[str, typer.Option(help="closed loop: the configuration of an untrained model")] = "demo",
+    model: Annotated[str, typer.Option(help="closed loop: the configuration of an untrained model")] = "affinities",
     job: Annotated[
         list[str] | None, typer.Option("--job", help="closed loop: one parameter of the job, as name=value; repeatable")
     ] = None,
@@ -114,7 +114,8 @@ def _loop_run(
     judge: int,
 ) -> "LoopRun":
     """Return the closed loop asked for. Raises Refusal and ParameterRefused."""
-    from flows.closed_loop.study import LEARNING, LoopRun
+    from flows.closed_loop.study import LEARNING, UNTRAINED, LoopRun
+    from models.config import PRESETS
 
     settings = None
     if learns:
@@ -123,7 +124,11 @@ def _loop_run(
             settings = msgspec.convert(msgspec.structs.asdict(LEARNING) | changes, type(LEARNING))
         except msgspec.ValidationError as error:
             raise Refusal(f"--learning: {error}") from None
-    return LoopRun(world, parameters_from(None, job), checkpoint, model, settings, judge)
+    # As much of a viewer is kept as the model reads, unless more or less is asked for.
+    kept = []
+    if checkpoint == UNTRAINED and model in PRESETS:
+        kept = [f"history.groups_max={max(DEFAULTS.history.groups_max, PRESETS[model].groups_read)}"]
+    return LoopRun(world, parameters_from(None, kept + (job or [])), checkpoint, model, settings, judge)
 
 
 def _with_arms(run: "LoopRun", experiment: Path | None, metric: str, clusters: dict[str, Path]) -> "LoopRun":

@@ -52,7 +52,8 @@ def train(
     preset: Annotated[
         str,
         typer.Option(
-            help="the model's size: demo, ids (for logs without text), films (long histories, few posts) or standard"
+            help="the model's size: demo, affinities (the same, counting what viewers did over days), ids (for logs"
+            " without text), films (long histories, few posts) or standard"
         ),
     ] = "demo",
     until: Annotated[str, typer.Option(help="leave out what was served from this time on: ms or ISO 8601")] = "",

@@ -51,7 +51,7 @@ def ranking_quality(
     phoenix = Phoenix.load(checkpoint)
     made = examples(LogReader(log), intake_for(parameters, phoenix.config.co_likers), POSTS_MAX, progress=progress)
     late = (example for example in made if example.context.at_ms >= after_ms)
-    padded = batches(late, EXAMPLES_AT_ONCE, phoenix.config.history_max, POSTS_MAX, rest=True)
+    padded = batches(late, EXAMPLES_AT_ONCE, phoenix.config.groups_read, POSTS_MAX, rest=True)
     first = list(islice(padded, 1))
     if not first:
         raise ParameterRefused(f"{log} says of nothing that it was served after that time")

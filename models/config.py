@@ -31,6 +31,9 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     up to it, and the newest is the viewer's vector. One pass then learns from every action of a history, where the
     mean over a history seen from both sides learns from one (models/sequences.py).
 
+    With `affinity_groups` the ranker reads what so many of the newest groups of a history, more than it reads one by
+    one, say of a candidate's author and terms (models/affinities.py); a job keeps `history.groups_max` of them.
+
     With `counts` the ranker reads how often a post was shown and acted on, and how often its viewer was and did; with
     `co_likers` how close those who acted on it are to the viewer, and how fresh that is. With `viewer_in_candidates`
     every candidate's token is added to and multiplied by the viewer's: a taste for a topic is a product of the two,
@@ -58,6 +61,7 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
     counts: bool = False
     co_likers: bool = False
     viewer_in_candidates: bool = False
+    affinity_groups: Annotated[int, Meta(ge=0, le=1024)] = 0
     semantic_levels: Annotated[int, Meta(ge=0, le=6)] = 0
     semantic_codes: Annotated[int, Meta(ge=2, le=256)] = 256
 
@@ -75,13 +79,25 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
                 f"semantic IDs are for towers of up to {SEMANTIC_WIDTH_MAX} that read a history from both sides"
             )
 
+    @property
+    def groups_read(self) -> int:
+        """Return how many of the newest groups of a history anything is read of."""
+        return max(self.history_max, self.affinity_groups)
+
     def as_dict(self) -> dict[str, object]:
         """Return the configuration as plain data, as a checkpoint states it.
 
         What is switched off isn't mentioned: models from before there was such a thing keep their version.
         """
         stated: dict[str, object] = msgspec.to_builtins(self)
-        for name in ("retrieval_causal", "counts", "co_likers", "viewer_in_candidates", "semantic_levels"):
+        for name in (
+            "retrieval_causal",
+            "counts",
+            "co_likers",
+            "viewer_in_candidates",
+            "affinity_groups",
+            "semantic_levels",
+        ):
             if not stated[name]:
                 del stated[name]
         if not self.semantic_levels:
@@ -137,4 +153,12 @@ FILMS: Final = PhoenixConfig(
     retrieval_causal=True,
 )
 STANDARD: Final = PhoenixConfig(counts=True)
-PRESETS: Final[dict[str, PhoenixConfig]] = {"demo": DEMO, "ids": IDS, "films": FILMS, "standard": STANDARD}
+# For few people who act a lot: what they did over days tells more than an id that training must learn first.
+AFFINITIES: Final = msgspec.structs.replace(DEMO, affinity_groups=1024)
+PRESETS: Final[dict[str, PhoenixConfig]] = {
+    "demo": DEMO,
+    "ids": IDS,
+    "films": FILMS,
+    "standard": STANDARD,
+    "affinities": AFFINITIES,
+}

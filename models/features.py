@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from models.affinities import AFFINITY_KINDS, MATCHED, WINDOWS, affinities, windows_of
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
 from models.inputs import (
@@ -46,6 +47,8 @@ COUNT_BUCKETS: Final = 128
 COUNT_MIDDLES: Final = np.array([16] + [48] * (COUNTS - 1), np.int32)
 VIEWER_MIDDLES: Final = np.append(COUNT_MIDDLES, np.int32(8))
 CO_LIKED_MIDDLES: Final = np.full(CO_LIKED, 16, np.int32)
+# Nothing was met: no groups, and of rates what AFFINITY_ACTIONS among AFFINITY_GROUPS are.
+AFFINITY_MIDDLES: Final = np.tile(np.array([0, 53, 53], np.int32), MATCHED * len(WINDOWS))
 _MANTISSA_LEFT: Final = 21
 # 2^0 for counts + 1; 2^-16 for rates, which reach 2^16 in logs that do not say what was shown.
 _FIRST_COUNT: Final = 127 << 2
@@ -54,6 +57,9 @@ _FIRST_RATE: Final = (127 - 16) << 2
 # because fewer tell little; the bucket of impressions beside it says how much the rate is worth.
 RATE_ACTIONS: Final = np.float32(0.5)
 RATE_SHOWN: Final = np.float32(8.0)
+# A viewer meets an author a few times only, and does something about one look in six.
+AFFINITY_ACTIONS: Final = np.float32(0.5)
+AFFINITY_GROUPS: Final = np.float32(3.0)
 
 
 class ContextFeatures(NamedTuple):
@@ -79,7 +85,8 @@ class CandidateFeatures(NamedTuple):
     """The rows of candidates: `entity` [C, 8] as in a history slot, `situation` [C, 2] = post age, flags.
 
     Flags are followed + 2 x video, 0 to 3. Where the configuration has counts, the rows of the post's follow in
-    `situation` [C, 2 + COUNTS], and where it has co-likers, the rows of what they say after those.
+    `situation` [C, 2 + COUNTS], where it has co-likers, the rows of what they say after those, and where it has
+    affinities, theirs at the end.
     """
 
     entity: I32
@@ -153,12 +160,25 @@ def _request_rows(surface: NDArray[np.uint8] | int, at_ms: I64 | np.int64, count
     return np.concatenate([rows, viewer_count_rows(counts)], axis=-1) if config.counts else rows
 
 
-def _candidate_situation(ages: I32, flags: I32, counts: U32, co_liked: U32, config: PhoenixConfig) -> I32:
+def affinity_rows(counts: U32) -> I32:
+    """Return buckets int32[..., AFFINITIES] of u32[..., MATCHED, 6]: of groups met, and of the rates of the rest."""
+    counts = counts.reshape(*counts.shape[:-1], len(WINDOWS), len(AFFINITY_KINDS))
+    met = counts[..., :1].astype(np.float32)
+    rates = (counts[..., 1:].astype(np.float32) + AFFINITY_ACTIONS) / (met + AFFINITY_GROUPS)
+    rows = np.concatenate([_bucket(met + 1, _FIRST_COUNT), _bucket(rates, _FIRST_RATE)], axis=-1)
+    return rows.reshape(*rows.shape[:-3], -1)
+
+
+def _candidate_situation(
+    ages: I32, flags: I32, counts: U32, co_liked: U32, affinity: U32 | None, config: PhoenixConfig
+) -> I32:
     rows = [np.stack([ages, flags], axis=-1)]
     if config.counts:
         rows.append(count_rows(counts if counts.size else np.zeros((*ages.shape, COUNTS), np.uint32)))
     if config.co_likers:
         rows.append(co_liked_rows(co_liked if co_liked.size else untouched(*ages.shape)))
+    if affinity is not None:
+        rows.append(affinity_rows(affinity))
     return np.concatenate(rows, axis=-1)
 
 
@@ -225,14 +245,21 @@ def _dwell(dwell_s: F32) -> F32:
 
 
 def candidate_features(
-    candidates: Candidates, at_ms: int, config: PhoenixConfig, semantic: SemanticIds | None = None
+    candidates: Candidates, context: Context, config: PhoenixConfig, semantic: SemanticIds | None = None
 ) -> CandidateFeatures:
-    """Return the features of C candidates at the time of a request."""
+    """Return the features of C candidates of a request."""
+    at_ms = np.int64(context.at_ms)
+    affinity = None
+    if config.affinity_groups:
+        history = context.history
+        windows = windows_of(np.arange(len(history))[::-1], config.affinity_groups)
+        told = history.author[None], history.terms[None], history.actions[None], windows[None]
+        affinity = affinities(told, candidates.author[None], candidates.terms[None])[0]
     flags = candidates.followed.astype(np.int32) + 2 * candidates.has_video.astype(np.int32)
-    ages = post_age_rows(candidates.created_ms, np.int64(at_ms))
+    ages = post_age_rows(candidates.created_ms, at_ms)
     return CandidateFeatures(
         entity_rows(candidates.post, candidates.author, candidates.terms, config, semantic),
-        _candidate_situation(ages, flags, candidates.counts, candidates.co_liked, config),
+        _candidate_situation(ages, flags, candidates.counts, candidates.co_liked, affinity, config),
     )
 
 
@@ -240,16 +267,16 @@ def batch_features(
     batch: ExampleBatch, config: PhoenixConfig, semantic: SemanticIds | None = None
 ) -> tuple[ContextFeatures, CandidateFeatures]:
     """Return the features of a training batch, each with a leading B; histories become right-aligned."""
-    slots = batch.history_post.shape[1]
+    slots = min(batch.history_post.shape[1], config.history_max)
     # Slot s of a right-aligned row holds entry s - (slots - length); negative means padding.
     entry = np.arange(slots)[None, :] - (slots - batch.history_length[:, None])
     valid = entry >= 0
     rows, columns = np.arange(len(batch.viewer))[:, None], np.maximum(entry, 0)
     at_ms = batch.at_ms[:, None]
     blank = ~valid
-    known = entity_rows(batch.history_post, batch.history_author, batch.history_terms, config, semantic)
-    entity = known[rows, columns]
-    situation = _situation(batch.history_surface, batch.history_at_ms, at_ms)[rows, columns]
+    post, author, terms = (of[rows, columns] for of in (batch.history_post, batch.history_author, batch.history_terms))
+    entity = entity_rows(post, author, terms, config, semantic)
+    situation = _situation(batch.history_surface[rows, columns], batch.history_at_ms[rows, columns], at_ms)
     actions = batch.history_actions[rows, columns].view(np.int32)
     dwell = _dwell(batch.history_dwell_s)[rows, columns]
     for column in (entity, situation, actions, dwell):
@@ -267,8 +294,16 @@ def batch_features(
         valid=valid,
     )
     flags = batch.followed.astype(np.int32) + 2 * batch.has_video.astype(np.int32)
+    ages = post_age_rows(batch.created_ms, at_ms)
+    affinity = _batch_affinities(batch, config.affinity_groups) if config.affinity_groups else None
     candidates = CandidateFeatures(
         entity_rows(batch.post, batch.author, batch.terms, config, semantic),
-        _candidate_situation(post_age_rows(batch.created_ms, at_ms), flags, batch.counts, batch.co_liked, config),
+        _candidate_situation(ages, flags, batch.counts, batch.co_liked, affinity, config),
     )
     return context, candidates
+
+
+def _batch_affinities(batch: ExampleBatch, groups: int) -> U32:
+    windows = windows_of(batch.history_length[:, None] - 1 - np.arange(batch.history_post.shape[1]), groups)
+    told = batch.history_author, batch.history_terms, batch.history_actions, windows
+    return affinities(told, batch.author, batch.terms)

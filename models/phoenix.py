@@ -99,7 +99,7 @@ class Phoenix:
 
         A row depends on the context and on that candidate alone, to the bit: not on the others, their order or number.
         """
-        rows = self._candidate_rows(candidates, context.at_ms)
+        rows = self._candidate_rows(candidates, context)
         layers, shared = self._encode(context)
         parts: list[Array] = []
         start = 0
@@ -161,8 +161,8 @@ class Phoenix:
         encoded: tuple[list[ContextLayer], serving.Shared] = serving.encode(self._ranker, features, rows, self.config)
         return encoded
 
-    def _candidate_rows(self, candidates: Candidates, at_ms: int) -> I32:
-        features = candidate_features(candidates, at_ms, self.config, self.semantic)
+    def _candidate_rows(self, candidates: Candidates, context: Context) -> I32:
+        features = candidate_features(candidates, context, self.config, self.semantic)
         return np.concatenate([features.entity, features.situation], axis=1) + self._offsets
 
 

@@ -15,8 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from models.affinities import AFFINITIES
 from models.config import VECTOR, PhoenixConfig
 from models.features import (
+    AFFINITY_MIDDLES,
     CO_LIKED_MIDDLES,
     COUNT_BUCKETS,
     COUNT_MIDDLES,
@@ -138,6 +140,7 @@ class RankerParameters(NamedTuple):
     bias_outputs: Array  # [OUTPUT_COLUMNS]
     counts: CountTables | None = None  # where the configuration has them
     co_likers: CountRows | None = None  # what co-likers say of a post, where the configuration asks them
+    affinities: CountRows | None = None  # what the viewer's history says of a post, where the configuration counts it
     taste: Taste | None = None  # where the configuration has the viewer in every candidate
 
 
@@ -196,6 +199,7 @@ def init_ranker(rng: np.random.Generator, config: PhoenixConfig) -> RankerParame
         bias_outputs=jnp.zeros(OUTPUT_COLUMNS),
         counts=_init_counts(rng, width) if config.counts else None,
         co_likers=_init_count_rows(rng, CO_LIKED, width) if config.co_likers else None,
+        affinities=_init_count_rows(rng, AFFINITIES, width) if config.affinity_groups else None,
         taste=_init_taste(width) if config.viewer_in_candidates else None,
     )
 
@@ -339,17 +343,26 @@ def example_tokens(
     x = entity_tokens(parameters.entities, jnp.asarray(candidates.entity), config.post_ids)
     x += parameters.post_age[candidates.situation[:, 0]] + parameters.flags[candidates.situation[:, 1]]
     x += candidate_around(parameters, request)
-    told = jnp.asarray(candidates.situation[:, 2:])
-    if counts is not None:
-        x += _counted(counts.post, COUNT_MIDDLES, told[:, :COUNTS])
-    if parameters.co_likers is not None:
-        x += folded_counts(parameters.co_likers, CO_LIKED_MIDDLES)[told[:, -CO_LIKED:] + count_offsets(CO_LIKED)].sum(
-            axis=1
-        )
+    x += _told(parameters, jnp.asarray(candidates.situation[:, 2:]))
     if parameters.taste is not None:
         factor, added = viewer_in_candidates(parameters.taste, tokens, context)
         x = x * factor + added
     return tokens, x
+
+
+def _told(parameters: RankerParameters, buckets: Array) -> Array:
+    """Return what is told of candidates by counts, co-likers and affinities, as far as there are any, adds up to."""
+    counts = None if parameters.counts is None else parameters.counts.post
+    start, total = 0, jnp.zeros(())
+    for rows, middles in (
+        (counts, COUNT_MIDDLES),
+        (parameters.co_likers, CO_LIKED_MIDDLES),
+        (parameters.affinities, AFFINITY_MIDDLES),
+    ):
+        if rows is not None:
+            total += _counted(rows, middles, buckets[:, start : start + len(middles)])
+            start += len(middles)
+    return total
 
 
 def viewer_in_candidates(taste: Taste, tokens: Array, context: ContextFeatures) -> tuple[Array, Array]:

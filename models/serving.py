@@ -13,8 +13,10 @@ import numpy as np
 from jax import Array
 from numpy.typing import NDArray
 
+from models.affinities import AFFINITIES
 from models.config import PhoenixConfig
 from models.features import (
+    AFFINITY_MIDDLES,
     CO_LIKED_MIDDLES,
     COUNT_BUCKETS,
     COUNT_MIDDLES,
@@ -79,7 +81,7 @@ def row_offsets(config: PhoenixConfig) -> NDArray[np.int32]:
     """
     sizes = [config.post_buckets] * 2 + [config.author_buckets] * 2 + [config.term_buckets] * TERMS
     sizes += [1 + config.semantic_codes] * config.semantic_levels + [POST_AGES]
-    told = COUNTS * config.counts + CO_LIKED * config.co_likers
+    told = COUNTS * config.counts + CO_LIKED * config.co_likers + AFFINITIES * (config.affinity_groups > 0)
     sizes += [FLAGS] + [COUNT_BUCKETS] * told
     return np.concatenate([[0], np.cumsum(sizes[:-1])]).astype(np.int32)
 
@@ -104,6 +106,8 @@ def prepare(parameters: RankerParameters, config: PhoenixConfig) -> ServingRanke
         rows.append(folded_counts(counts.post, COUNT_MIDDLES))
     if parameters.co_likers is not None:
         rows.append(folded_counts(parameters.co_likers, CO_LIKED_MIDDLES))
+    if parameters.affinities is not None:
+        rows.append(folded_counts(parameters.affinities, AFFINITY_MIDDLES))
     return ServingRanker(
         rows=jnp.concatenate(rows),
         around=parameters.around,

@@ -37,8 +37,9 @@ def step_inputs(
     semantic: SemanticIds | None = None,
 ) -> StepInputs:
     """Return what a step reads of a batch: features, lent negatives, labels and weights."""
-    if config.co_likers:
-        # A lent post carries what the LENDER's co-likers say of it: to learn from it that they mean nothing is wrong.
+    if config.co_likers or config.affinity_groups:
+        # A lent post carries what the LENDER's co-likers and history say of it: to learn from it that they mean
+        # nothing is wrong.
         training = msgspec.structs.replace(training, negatives=0)
     context, own = batch_features(batch, config, semantic)
     entity = own.entity.reshape(-1, own.entity.shape[-1])

@@ -249,6 +249,6 @@ def _checked_shape(
 ) -> tuple[int, int, int]:
     if before is not None and batch.shape != before:
         raise ValueError(f"a batch of shape {batch.shape} follows batches of {before}; all must be alike")
-    if batch.shape[1] > config.history_max:
-        raise ValueError(f"history of {batch.shape[1]}; the configuration allows {config.history_max}")
+    if batch.shape[1] > config.groups_read:
+        raise ValueError(f"history of {batch.shape[1]}; the configuration allows {config.groups_read}")
     return batch.shape

@@ -52,7 +52,7 @@ def trained(log: Path, seed: int, reading: Told, training: Told) -> Phoenix:
     use_cache()
     intake = Intake(MemoryState(DEFAULTS, live_posts(DEFAULTS)), DEFAULTS, Ownership())
     made = list(
-        batches(examples(LogReader(log), intake, SLATE, seed, reading), STEP, DEMO.history_max, posts_max=SLATE)
+        batches(examples(LogReader(log), intake, SLATE, seed, reading), STEP, DEMO.groups_read, posts_max=SLATE)
     )
     rng = np.random.default_rng(seed)
     first = step_inputs(made[0], DEMO, TRAINING, rng)

@@ -37,6 +37,7 @@ from operators.parameters import Parameters, Value, assignment
 from operators.parameters.learning import LearningSettings
 
 UNTRAINED: Final = "untrained"
+MODEL: Final = "affinities"  # that of fresh weights
 LOG: Final = "log.jsonl.zst"
 LEARNED: Final = "learned.phoenix"
 BEGUN: Final = "begun.phoenix"
@@ -151,7 +152,7 @@ class LoopRun(Struct, frozen=True):
         parts = [
             f"run_flow.py simulate --closed-loop {quote(str(out))}",
             f"--people {self.world.people} --days {self.world.days:g} --checkpoint {quote(self.start)}",
-            *([f"--model {self.model}"] if self.start == UNTRAINED and self.model != "demo" else []),
+            *([f"--model {self.model}"] if self.start == UNTRAINED and self.model != MODEL else []),
             *world,
             *job,
             *self._learning(),

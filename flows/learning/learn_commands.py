@@ -24,7 +24,7 @@ def learn(
         str,
         typer.Option("--checkpoint", "-c", help="the model to begin with: a path or `demo`; a fresh one if left out"),
     ] = "",
-    preset: Annotated[str, typer.Option(help="size of a fresh model: demo, ids or standard")] = "demo",
+    preset: Annotated[str, typer.Option(help="size of a fresh model: demo, affinities, ids or standard")] = "demo",
     seed: Annotated[int, typer.Option(help="of fresh weights and of what is left to chance in learning")] = 0,
     anew: Annotated[
         bool, typer.Option("--anew", help="pass over the state on disk: begin from the registry's newest model")

@@ -254,7 +254,7 @@ class ContinuousTrainer:
         made = sorted(self._waiting, key=lambda one: (one.context.at_ms, one.context.key))
         self._waiting = []
         times = [one.context.at_ms for one in made]
-        given = list(batches(made, self._settings.examples_a_step, self._config.history_max, self._settings.posts_max))
+        given = list(batches(made, self._settings.examples_a_step, self._config.groups_read, self._settings.posts_max))
         positives = sum(int(((one.label_actions & PROBABILITY_BITS) != 0).sum()) for one in given)
         judged = self._judge(given, positives)
         published = self._publish(judged) if judged.candidate is not None else None
@@ -294,7 +294,7 @@ class ContinuousTrainer:
             return
         self._rehearsal.add(made)
         again = self._rehearsal.drawn(number, (settings.passes - 1) * len(made))
-        self._trainer.learn(batches(again, settings.examples_a_step, self._config.history_max, settings.posts_max))
+        self._trainer.learn(batches(again, settings.examples_a_step, self._config.groups_read, settings.posts_max))
 
     def _judge(self, given: list[ExampleBatch], positives: int) -> _Judged:
         """Return what both models foretold of batches, and the model to publish, if any."""
