@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.affinities import AFFINITY_KINDS, MATCHED, WINDOWS, affinities, windows_of
+from models.affinities import AFFINITIES, AFFINITY_KINDS, MATCHED, WINDOWS, affinities, windows_of
 from models.config import PhoenixConfig
 from models.hashing import AUTHOR, ITEM, USER, hash_rows, term_rows
 from models.inputs import (
@@ -166,7 +166,7 @@ def affinity_rows(counts: U32) -> I32:
     met = counts[..., :1].astype(np.float32)
     rates = (counts[..., 1:].astype(np.float32) + AFFINITY_ACTIONS) / (met + AFFINITY_GROUPS)
     rows = np.concatenate([_bucket(met + 1, _FIRST_COUNT), _bucket(rates, _FIRST_RATE)], axis=-1)
-    return rows.reshape(*rows.shape[:-3], -1)
+    return rows.reshape(*rows.shape[:-3], AFFINITIES)
 
 
 def _candidate_situation(

@@ -99,6 +99,7 @@ def test_without_a_history_and_without_the_option_nothing_is_read(affine: Phoeni
     assert "affinity_groups" not in DEMO.as_dict()
     assert affine.config.as_dict()["affinity_groups"] == 50
     assert (affine.config.groups_read, small.config.groups_read) == (50, 32)
+    assert len(affine.rank(random_context(60, 1), random_posts(0, 2))) == 0
     context = replace(random_context(9, 1), history=History.empty())
     found = affine.rank(context, random_posts(70, 2))
     assert np.isfinite(found).all()
