@@ -12,6 +12,7 @@ from infra.logs.reader import LogReader
 from models.evaluation import Evaluation
 from models.evaluation import evaluate as evaluate_model
 from models.phoenix import Phoenix
+from operators.clusters import Clusters
 from operators.parameters import ParameterRefused, Parameters
 
 EXAMPLES_AT_ONCE: Final = 64
@@ -49,6 +50,7 @@ def ranking_quality(
     Raises LogRefused, CheckpointRefused, and ParameterRefused where nothing was served by then.
     """
     phoenix = Phoenix.load(checkpoint)
+    Clusters(phoenix).check_groups(parameters.history.groups_max)
     made = examples(LogReader(log), intake_for(parameters, phoenix.config.co_likers), POSTS_MAX, progress=progress)
     late = (example for example in made if example.context.at_ms >= after_ms)
     padded = batches(late, EXAMPLES_AT_ONCE, phoenix.config.groups_read, POSTS_MAX, rest=True)

@@ -59,9 +59,13 @@ def test_a_checkpoint_says_what_it_was_trained_on_and_nothing_served_later_count
 def test_a_model_that_counts_more_of_a_viewer_than_is_kept_is_refused(
     log: Path, tmp_path: Path, tiny: PhoenixConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(PRESETS, "counting", msgspec.structs.replace(tiny, affinity_groups=129))
+    counting = msgspec.structs.replace(tiny, affinity_groups=129)
+    monkeypatch.setitem(PRESETS, "counting", counting)
     with pytest.raises(ParameterRefused, match=r"counts 129 groups of a viewer's actions: add --set history.groups_ma"):
         train(run(log, tmp_path / "model", preset="counting"), quiet, quiet)
+    Phoenix.untrained(counting).save(tmp_path / "counting")
+    with pytest.raises(CheckpointRefused, match=r"counts 129 groups of a viewer's actions, and 128 are kept"):
+        ranking_quality(log, tmp_path / "counting", DEFAULTS, 0, quiet)
 
 
 def test_too_little_to_train_on_or_to_judge_by_is_refused(log: Path, tmp_path: Path, checkpoint: Path) -> None:
