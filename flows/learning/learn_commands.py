@@ -1,5 +1,6 @@
 """The commands of a model that goes on learning: learn, and models to see what it has published."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -34,6 +35,9 @@ def learn(
     kafka_set: KafkaSet = None,
     file: ParameterFile = None,
     assignments: Set = None,
+    nice: Annotated[
+        int, typer.Option(min=0, max=19, help="how far it stands back for other processes of the machine: as nice(1)")
+    ] = 10,
     port: OperationsPort = None,
     log_form: Annotated[str, typer.Option("--log", help="log lines: auto, json or human")] = "auto",
     as_json: Json = False,
@@ -46,6 +50,7 @@ def learn(
 
     Example: `run_flow.py learn out/demo/examples --checkpoint demo --registry out/models`
     """
+    os.nice(nice)  # first of all: threads have the priority of the one that made them
     from flows.learning.announcing import Announcer
     from flows.learning.example_sources import TOPIC, FolderSource, TopicSource, partitions_of
     from flows.learning.learn import LearnRun, nobody

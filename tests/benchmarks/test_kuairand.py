@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.impression_examples import examples_of
 from benchmarks.impressions import ACTIONS_JUDGED, Table, constant_rates, smoothed_rates
+from benchmarks.kuairand import DAY_MS, days, known
 from flows.intake import Intake
 from flows.training_examples import batch, examples
 from infra.importers import run
@@ -71,6 +72,14 @@ def test_rates_are_given_for_the_rows_judged() -> None:
     smoothed = smoothed_rates(table)
     assert set(smoothed) == set(ACTIONS_JUDGED)
     assert all(((column > 0) & (column < 1)).all() and len(column) == TEST_ROWS for column in smoothed.values())
+
+
+def test_biases_of_a_day_are_set_by_what_was_known_before_it() -> None:
+    at_ms = np.array([0, 10, 20, DAY_MS + 19, DAY_MS + 20, 3 * DAY_MS + 21], np.int64)
+    assert [(one.start, one.stop) for one in days(at_ms, 2)] == [(2, 4), (4, 5), (5, 6)]
+    known_ms = at_ms + np.array([5, DAY_MS, 5, 5, 5, 5])
+    assert known(known_ms, DAY_MS + 10, 2).tolist() == [0, 2]
+    assert known(known_ms, DAY_MS + 11, 2).tolist() == [1, 2]
 
 
 @pytest.mark.usefixtures("data")
