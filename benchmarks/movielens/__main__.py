@@ -197,7 +197,8 @@ def _page(tables: dict[str, list[dict[str, Any]]]) -> str:
             [f"{row[name]:.4f}" if isinstance(row[name], float) else str(row[name]) for name in names] for row in rows
         )
         lines += [f"## {title}", "", *markdown_table(names, cells)]
-    return "\n".join(lines)
+    lines.append(ablation.SEEN)
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -17,6 +17,10 @@ from models.sequences import NEGATIVES, SequenceTraining, fit_sequences
 
 # Enough to tell variants apart, few enough for all of them to take under an hour.
 EPOCHS: Final = 4
+SEEN: Final = (
+    "Shorter histories are cut into more windows, so that an epoch has more steps: after four of them that counts for "
+    "more than what is forgotten. Without genres and decades all films begin as zeros, which four epochs hardly undo."
+)
 # With the loss against a part of the films, so that what is drawn and how it is corrected can be told.
 REFERENCE: Final = SequenceTraining(negatives=NEGATIVES)
 
