@@ -35,7 +35,7 @@ def affinities(history: tuple[U64, U16, U32, U8], author: U64, terms: U16) -> U3
     isn't there. A term counts wherever it stands in a group's post; no term, 0, is met nowhere.
     """
     met_author, met_terms, actions, windows = history
-    acted = (actions & _ACTED != 0) & (actions & _REFUSED == 0)
+    acted = _acted(actions)
     kinds = [
         (windows > window) & kind
         for window in range(len(WINDOWS))
@@ -50,9 +50,20 @@ def affinities(history: tuple[U64, U16, U32, U8], author: U64, terms: U16) -> U3
     return out
 
 
+def liked(actions: U32) -> Bools:
+    """Return where a viewer acted and did not refuse, or stayed for 10 s and did not refuse."""
+    found: Bools = _acted(actions) | ((actions & (_DWELLED | _REFUSED)) == _DWELLED)
+    return found
+
+
 def windows_of(age: npt.NDArray[np.int64], groups: int) -> U8:
     """Return in how many of WINDOWS, over so many groups, a group is that so many newer ones follow (below 0: none)."""
     found: U8 = np.sum([(age >= 0) & (age < groups // part) for part in WINDOWS], axis=0, dtype=np.uint8)
+    return found
+
+
+def _acted(actions: U32) -> Bools:
+    found: Bools = (actions & _ACTED != 0) & (actions & _REFUSED == 0)
     return found
 
 

@@ -63,6 +63,9 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
             "of the hashed tables, whose rows are read in few steps; 0 for that of all weights", "ours", "job", ge=0.0
         ),
     ] = 0.0
+    weight_decay: Annotated[
+        float, meta("of all weights; more of it where examples are few", "ours, as `train`", "job", ge=0.0)
+    ] = 1e-3
     negatives: Annotated[
         int,
         meta("posts of others lent to each example as passed over", "ours, as `train`", "job", ge=0, le=1024),
@@ -98,6 +101,7 @@ class LearningSettings(Struct, frozen=True, forbid_unknown_fields=True):
         return TrainingConfig(
             learning_rate=self.learning_rate,
             table_rate=self.table_rate or None,
+            weight_decay=self.weight_decay,
             negatives=self.negatives,
             averaging=self.averaging,
             warm_up_steps=self.warm_up_steps,

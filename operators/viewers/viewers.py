@@ -23,6 +23,7 @@ from operators.viewers.sequences import Actions, ActionSequences, Copy
 from operators.viewers.sessions import Limits, after_page, find
 from operators.viewers.slots import NOBODY, Slots, ViewerSlots
 from operators.viewers.tallies import last_act_s
+from operators.viewers.taste_changes import taste_changed_at
 from operators.visibility import DEFAULT, VisibilityRules
 from schemas.events import Block, Follow, GraphEvent, Served
 from schemas.ids import Id, key_of
@@ -287,9 +288,10 @@ class Viewers:
         self._slots.use(slot)
         history, facts = self.sequences.of(slot), self._facts_of(slot)
         counts = self.sequences.tallies.of(slot, last_act_s(history, event.at))
+        changed_at = taste_changed_at(history, request.parameters.history.taste_change_odds)
         return Query(
             request=request,
-            context=Context(viewer, history, event.at, event.surface, counts),
+            context=Context(viewer, history.part(changed_at, len(history)), event.at, event.surface, counts),
             relations=facts.relations,
             visibility=self._visibility.for_viewer(facts.relations.country, facts.relations.settings),
             seen=np.sort(facts.seen),
