@@ -1,13 +1,14 @@
 """Replay a few events through the real dataflow and look at what comes out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
-from flows.replay import DEAD_LETTERS, FEEDS, SERVED, Replay, Summary, replay
+from flows.replay import DEAD_LETTERS, FEEDS, SERVED, Replay, Summary, merge, replay
 from operators.cursors import Cursor, issue, session_of
+from operators.decode import Ownership
 from operators.parameters import DEFAULTS, Value
 from operators.visibility import DEFAULT, VisibilityRules
 from schemas.codec import Refused, decode, encode
@@ -92,6 +93,16 @@ class Player:
             visibility=visibility,
         )
         return Played(what.out, replay(what))
+
+
+def by_one_and_by_two(what: Replay, folder: Path) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Return what one instance writes, and what two that share the viewers write."""
+    replay(what)
+    parts = [replace(what, out=folder / str(instance), ownership=Ownership(instance, 2)) for instance in range(2)]
+    for part in parts:
+        replay(part)
+    merge([part.out for part in parts], folder / "merged")
+    return outputs(what.out), outputs(folder / "merged")
 
 
 def write_log(path: Path, lines: Iterable[Event | bytes]) -> Path:

@@ -1,19 +1,17 @@
 """A model that counts what a viewer did over days: the same feeds however viewers are shared, and enough days kept."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from flows.replay import Replay, merge, replay
+from flows.replay import Replay, replay
 from models.checkpoints import CheckpointRefused
 from models.config import PhoenixConfig
 from models.phoenix import Phoenix
-from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from schemas.events import Engagement, FeedRequest, PostCreated
-from tests.acceptance.playing import MINUTE, T0, Player, outputs
+from tests.acceptance.playing import MINUTE, T0, Player, by_one_and_by_two
 from tests.conftest import shaken
 
 
@@ -25,13 +23,8 @@ def counting(tmp_path_factory: pytest.TempPathFactory, tiny: PhoenixConfig) -> P
 
 
 def test_instances_count_alike(rough_log: Path, counting: Path, tmp_path: Path) -> None:
-    what = Replay(rough_log, tmp_path / "one", counting, DEFAULTS)
-    replay(what)
-    parts = [replace(what, out=tmp_path / str(k), ownership=Ownership(k, 2)) for k in range(2)]
-    for part in parts:
-        replay(part)
-    merge([part.out for part in parts], tmp_path / "merged")
-    assert outputs(tmp_path / "merged") == outputs(what.out)
+    one, two = by_one_and_by_two(Replay(rough_log, tmp_path / "one", counting, DEFAULTS), tmp_path)
+    assert one == two
 
 
 def test_an_author_liked_long_ago_is_scored_otherwise_and_nobody_else(

@@ -1,18 +1,16 @@
 """A model that reads what co-likers say, replayed: the same feeds however viewers are shared; likes of others show."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from flows.replay import Replay, merge, replay
+from flows.replay import Replay
 from models.config import PhoenixConfig
 from models.phoenix import Phoenix
-from operators.decode import Ownership
 from operators.parameters import DEFAULTS
 from schemas.events import Engagement, FeedRequest, PostCreated
-from tests.acceptance.playing import MINUTE, T0, Player, outputs
+from tests.acceptance.playing import MINUTE, T0, Player, by_one_and_by_two
 from tests.conftest import shaken
 
 
@@ -24,13 +22,8 @@ def asking(tmp_path_factory: pytest.TempPathFactory, tiny: PhoenixConfig) -> Pat
 
 
 def test_instances_see_the_likes_of_all_viewers(rough_log: Path, asking: Path, tmp_path: Path) -> None:
-    what = Replay(rough_log, tmp_path / "one", asking, DEFAULTS)
-    replay(what)
-    parts = [replace(what, out=tmp_path / str(k), ownership=Ownership(k, 2)) for k in range(2)]
-    for part in parts:
-        replay(part)
-    merge([part.out for part in parts], tmp_path / "merged")
-    assert outputs(tmp_path / "merged") == outputs(what.out)
+    one, two = by_one_and_by_two(Replay(rough_log, tmp_path / "one", asking, DEFAULTS), tmp_path)
+    assert one == two
 
 
 def test_what_people_like_me_like_is_brought_and_scored_otherwise(tmp_path: Path, asking: Path) -> None:
