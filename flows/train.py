@@ -380,10 +380,9 @@ def _batches(run: TrainingRun, config: PhoenixConfig, reading: Told) -> Iterator
     if is_folder_of_examples(run.log):
         made = stored(run.log, run.posts_max, config.co_likers, run.parameters, reading)
     else:
-        if config.affinity_groups > run.parameters.history.groups_max:
-            raise ParameterRefused(
-                f"such a model counts {config.affinity_groups} groups of a viewer's actions: add "
-                f"--set history.groups_max={config.affinity_groups}"
-            )
+        try:
+            config.check_groups(run.parameters.history.groups_max)
+        except ValueError as error:
+            raise ParameterRefused(f"such a model {error}") from None
         made = followed(run.log, run.parameters, config.co_likers, run.posts_max, run.seed, reading)
     return batches(before(made, run.until_ms), run.examples_a_step, config.groups_read, run.posts_max)

@@ -84,6 +84,14 @@ class PhoenixConfig(Struct, frozen=True, forbid_unknown_fields=True):
         """Return how many of the newest groups of a history anything is read of."""
         return max(self.history_max, self.affinity_groups)
 
+    def check_groups(self, groups_max: int) -> None:
+        """Raise ValueError where more groups of a viewer's actions are counted than a job keeps."""
+        if self.affinity_groups > groups_max:
+            raise ValueError(
+                f"counts {self.affinity_groups} groups of a viewer's actions, and {groups_max} are kept: "
+                f"set history.groups_max={self.affinity_groups}"
+            )
+
     def as_dict(self) -> dict[str, object]:
         """Return the configuration as plain data, as a checkpoint states it.
 

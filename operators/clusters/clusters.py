@@ -94,12 +94,10 @@ class Clusters:
     def check_groups(self, groups_max: int) -> None:
         """Raise CheckpointRefused where a model counts more groups of a viewer's actions than are kept."""
         for phoenix in self._models.values():
-            counted = phoenix.config.affinity_groups
-            if counted > groups_max:
-                raise CheckpointRefused(
-                    f"the model {phoenix.version} counts {counted} groups of a viewer's actions, and {groups_max} are "
-                    f"kept: set history.groups_max={counted}."
-                )
+            try:
+                phoenix.config.check_groups(groups_max)
+            except ValueError as error:
+                raise CheckpointRefused(f"the model {phoenix.version} {error}") from None
 
     def warm_up(self, candidates_max: int, progress: Progress | None = None) -> None:
         """Compile every model's shapes for requests of up to `candidates_max` candidates."""

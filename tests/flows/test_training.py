@@ -61,7 +61,7 @@ def test_a_model_that_counts_more_of_a_viewer_than_is_kept_is_refused(
 ) -> None:
     counting = msgspec.structs.replace(tiny, affinity_groups=129)
     monkeypatch.setitem(PRESETS, "counting", counting)
-    with pytest.raises(ParameterRefused, match=r"counts 129 groups of a viewer's actions: add --set history.groups_ma"):
+    with pytest.raises(ParameterRefused, match=r"counts 129 groups of a viewer's actions, and 128 are kept: set hist"):
         train(run(log, tmp_path / "model", preset="counting"), quiet, quiet)
     Phoenix.untrained(counting).save(tmp_path / "counting")
     with pytest.raises(CheckpointRefused, match=r"counts 129 groups of a viewer's actions, and 128 are kept"):
