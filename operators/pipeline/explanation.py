@@ -1,5 +1,6 @@
 """Why a post is where it is: in numbers that add up to its score exactly, and in words."""
 
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy.typing as npt
 
 from operators.pipeline.candidates import SOURCES, CandidateTable
 from operators.pipeline.scorers import HEADS, ScoreTable, head_maxima
+from operators.pipeline.scorers.steps import OPERATIONS
 from schemas.actions import DWELL_TIME
 from schemas.feeds import ScoreExplanation, ScoreStep
 
@@ -46,7 +48,7 @@ def maxima_of(probabilities: npt.NDArray[np.float32] | None) -> dict[str, float]
 def why(
     table: CandidateTable, scores: ScoreTable | None, chosen: npt.NDArray[np.intp], ranked: bool = True
 ) -> list[str]:
-    """Return in a few words where each chosen post came from and which action it is expected to draw.
+    """Return in a few words where each chosen post came from, and what it is expected to draw or was raised for.
 
     Of a feed that is not `ranked` nobody expected the model to answer.
     """
@@ -58,10 +60,22 @@ def why(
     contributions = scores.contributions[:, chosen]
     strongest = contributions.argmax(axis=0)
     helps = contributions.max(axis=0, initial=0.0) > 0
-    return [
+    said = [
         f"{origin}; {_IN_WORDS[head]} adds most to its score" if help else origin
         for origin, head, help in zip(origins, strongest.tolist(), helps.tolist(), strict=True)
     ]
+    for place, reason in _raised(scores, chosen):
+        said[place] = f"{origins[place]}; {reason}"
+    return said
+
+
+def _raised(scores: ScoreTable, chosen: npt.NDArray[np.intp]) -> Iterator[tuple[int, str]]:
+    """Yield the places of chosen posts that a scorer raised, and why it did."""
+    value = scores.weighted[chosen]
+    for step in scores.steps:
+        before, value = value, OPERATIONS[step.operation](value, step.value[chosen])
+        if step.name in _RAISED:
+            yield from ((place, _RAISED[step.name]) for place in np.flatnonzero(value > before).tolist())
 
 
 def _origin(table: CandidateTable, row: int) -> str:
@@ -79,5 +93,9 @@ _OUT_OF_NETWORK: Final = {
     "fresh": "new",
     "requested": "asked for",
     "topics": "on a topic asked for",
+}
+_RAISED: Final = {
+    "author_cold_start": "raised because few know its author",
+    "exploration": "raised to find out whether its topic is liked",
 }
 _IN_WORDS: Final = ["a long look" if head == DWELL_TIME else name.replace("_", " ") for head, name in enumerate(HEADS)]

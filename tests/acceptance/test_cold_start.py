@@ -58,6 +58,7 @@ def test_a_low_one_comes_up_to_what_the_sixteenth_scores(played: Played, tmp_pat
     (raised,) = lifted(again)
     sixteenth = next(item for item in again.items if rank(item) == 16)
     assert raised.post == item.post
+    assert [one.post for one in again.items if one.why.endswith("; raised because few know its author")] == [item.post]
     assert raised.explanation is not None
     assert sixteenth.explanation is not None
     assert raised.explanation.steps[1].value == sixteenth.explanation.steps[0].value

@@ -7,7 +7,8 @@ import numpy as np
 from models.inputs import TERMS, History
 from operators.parameters import DEFAULTS
 from operators.pipeline.candidates import CandidateTable
-from operators.pipeline.scorers import HEADS, SCORERS
+from operators.pipeline.explanation import why
+from operators.pipeline.scorers import HEADS, SCORERS, score
 from operators.pipeline.scorers.exploration import exploration
 from operators.pipeline.scorers.steps import Scored
 from schemas.events import FeedRequest
@@ -80,3 +81,16 @@ def test_no_topics_or_few_candidates_raise_nothing() -> None:
 def test_it_is_the_last_scorer_and_off_by_default() -> None:
     assert {chain[-1].name for chain in SCORERS.values()} == {"exploration"}
     assert not SCORERS["weighted"][-1].enable(query())
+
+
+def test_its_posts_say_why_they_are_there() -> None:
+    outputs = np.zeros((20, len(HEADS)), np.float32)
+    outputs[:, 0] = [one / 100 for one in SCORES]
+    rows = on({14: 3})
+    asked = query(parameters=TWO.overridden({"dpp.enabled": False, "scoring.author_diversity": False}))
+    asked.context = replace(asked.context, history=met(1))
+    reasons = why(rows, score(asked, rows, outputs), np.array([0, 14]))
+    assert reasons == [
+        "from somebody you follow; favorite adds most to its score",
+        "from somebody you follow; raised to find out whether its topic is liked",
+    ]
