@@ -126,6 +126,15 @@ def kept_variants(films: Films, fresh: bool, run: bool) -> list[dict[str, Any]]:
     return rows
 
 
+def kept_epochs(films: Films, fresh: bool, run: bool) -> list[dict[str, Any]]:
+    """Return how long an epoch lasts at a length of 50, measured with `run` where it was not yet."""
+    file = OUT / "an-epoch.json"
+    if run and (fresh or not file.exists()):
+        rows = [ablation.epochs_of(ablation.SHORT_LENGTH, negatives, films) for negatives in (NEGATIVES, 0)]
+        file.write_bytes(msgspec.json.encode(rows))
+    return msgspec.json.decode(file.read_bytes()) if file.exists() else []
+
+
 def main() -> None:
     """Run the baselines and the seeds, print the tables and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.movielens", description=__doc__)
@@ -142,13 +151,14 @@ def main() -> None:
         if told.quick:
             epochs = choosing(films, 2)
             found = [trained(films, 0, 2)[1]]
-            variants = []
+            variants, timed = [], []
         else:
             epochs = chosen(films, told.fresh)
             best = max(epochs, key=lambda one: one.gain).epoch
             found = [kept(films, seed, best, told.fresh) for seed in range(told.seeds)]
             variants = kept_variants(films, told.fresh, told.ablation)
-        tables = _tables(films, epochs, found, variants)
+            timed = kept_epochs(films, told.fresh, told.ablation)
+        tables = _tables(films, epochs, found, timed, variants)
         for title, rows in tables.items():
             console.print(rows_table(title, rows))
         if not told.quick:
@@ -156,7 +166,11 @@ def main() -> None:
 
 
 def _tables(
-    films: Films, epochs: list[Epoch], found: list[Found], variants: list[dict[str, Any]]
+    films: Films,
+    epochs: list[Epoch],
+    found: list[Found],
+    timed: list[dict[str, Any]],
+    variants: list[dict[str, Any]],
 ) -> dict[str, list[dict[str, Any]]]:
     """Return the rows of each table by its title."""
 
@@ -176,6 +190,8 @@ def _tables(
         for one in epochs
     ]
     tables = {"The next film": rows, "Choosing epochs": curve}
+    if timed:
+        tables[f"An epoch over everybody's newest {ablation.SHORT_LENGTH} films"] = timed
     if variants:
         tables[f"One thing changed, {ablation.EPOCHS} epochs"] = variants
     return tables

@@ -11,7 +11,7 @@ from msgspec.structs import replace as with_fields
 from benchmarks.movielens.protocol import Films, before, of_model
 from flows.terminal import bar
 from models.config import FILMS, PhoenixConfig
-from models.inputs import History
+from models.inputs import Context, History
 from models.phoenix import Phoenix
 from models.sequences import NEGATIVES, SequenceTraining, fit_sequences
 
@@ -21,6 +21,8 @@ SEEN: Final = (
     "Shorter histories are cut into more windows, so that an epoch has more steps: after four of them that counts for "
     "more than what is forgotten. Without genres and decades all films begin as zeros, which four epochs hardly undo."
 )
+SHORT_LENGTH: Final = 50
+SHORT: Final = with_fields(FILMS, history_max=64)
 # With the loss against a part of the films, so that what is drawn and how it is corrected can be told.
 REFERENCE: Final = SequenceTraining(negatives=NEGATIVES)
 
@@ -66,6 +68,22 @@ VARIANTS: Final = (
     Variant("128 negatives", training=with_fields(REFERENCE, negatives=128)),
     Variant("history of 192", config=with_fields(FILMS, history_max=192)),
 )
+
+
+def epochs_of(length: int, negatives: int, films: Films) -> dict[str, Any]:
+    """Return the seconds of epochs over everybody's newest films, so many; the first, which compiles, is left out."""
+    seconds: list[float] = []
+
+    def judge(epoch: int, _loss: float, took_s: float, _: Phoenix) -> float:
+        seconds.append(took_s)
+        return float(epoch)
+
+    contexts = [Context(0, one.part(max(0, len(one) - 1 - length), len(one) - 1), 0, 0) for one in films.histories]
+    training = with_fields(REFERENCE, negatives=negatives)
+    fit_sequences(contexts, films.catalogue, SHORT, EPOCHS, training, judge)
+    timed = seconds[1:]
+    told = f"{median(timed):.1f} ({min(timed):.1f} to {max(timed):.1f})"
+    return {"each film against": f"{negatives} drawn" if negatives else "all others", "s an epoch": told}
 
 
 def result(variant: Variant, films: Films, every: int) -> dict[str, Any]:

@@ -72,6 +72,7 @@ LEARNING: Final = LearningSettings(
     seen_only=True,
     learning_rate=3e-3,
     table_rate=3e-2,
+    weight_decay=0.2,
     negatives=0,
     averaging=0.995,
     warm_up_steps=10,

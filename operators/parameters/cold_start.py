@@ -1,4 +1,4 @@
-"""Parameters of chances: author cold start, and exploration."""
+"""Parameters of author cold start."""
 
 from typing import Annotated
 
@@ -26,12 +26,3 @@ class ColdStart(Struct, frozen=True, forbid_unknown_fields=True):
     thompson_others: Annotated[
         float, meta("views without a like that a post is taken to have had before", "1.6", ge=0.001)
     ] = 49.25
-
-
-class Exploration(Struct, frozen=True, forbid_unknown_fields=True):
-    """Places below the top for topics that the viewer has met least."""
-
-    enabled: Annotated[bool, meta("raise posts on the topics that the viewer has met least", "ours, measured")] = False
-    posts: Annotated[int, meta("posts raised, each on another topic", "ours", ge=1, le=50)] = 4
-    slot: Annotated[int, meta("places before the first of them", "ours", ge=0)] = 10
-    every: Annotated[int, meta("places from one of them to the next", "ours", ge=1)] = 4

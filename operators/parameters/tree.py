@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from operators.parameters.cached_slate import CachedSlate
-from operators.parameters.cold_start import ColdStart, Exploration
+from operators.parameters.cold_start import ColdStart
 from operators.parameters.filters import Filters
 from operators.parameters.learning import Learning, LearningSettings
 from operators.parameters.models import Hybrid, Models
@@ -55,7 +55,6 @@ class Parameters(Struct, frozen=True, forbid_unknown_fields=True):
     reputation: Reputation = Reputation()
     cluster_interest: ClusterInterest = ClusterInterest()
     dpp: Dpp = Dpp()
-    exploration: Exploration = Exploration()
     slate_diversity: SlateDiversity = SlateDiversity()
     selection: Selection = Selection()
     following: Following = Following()

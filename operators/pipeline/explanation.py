@@ -94,8 +94,5 @@ _OUT_OF_NETWORK: Final = {
     "requested": "asked for",
     "topics": "on a topic asked for",
 }
-_RAISED: Final = {
-    "author_cold_start": "raised because few know its author",
-    "exploration": "raised to find out whether its topic is liked",
-}
+_RAISED: Final = {"author_cold_start": "raised because few know its author"}
 _IN_WORDS: Final = ["a long look" if head == DWELL_TIME else name.replace("_", " ") for head, name in enumerate(HEADS)]

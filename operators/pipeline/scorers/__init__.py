@@ -12,7 +12,6 @@ from operators.pipeline.candidates import CandidateTable
 from operators.pipeline.runner import row_by_row
 from operators.pipeline.scorers.cold_start import author_cold_start
 from operators.pipeline.scorers.diversity import author_diversity, dpp
-from operators.pipeline.scorers.exploration import exploration
 from operators.pipeline.scorers.gate import gated
 from operators.pipeline.scorers.network import feedback_fatigue, out_of_network
 from operators.pipeline.scorers.reputation import author_reputation, cluster_interest
@@ -110,14 +109,6 @@ INTEREST: Final = Scorer(
     reads=("cluster_interest.least",),
 )
 DPP: Final = Scorer(dpp, "times", "1.6", compares_rows=True, switch="dpp.enabled", reads=("dpp.theta", "dpp.pool"))
-EXPLORATION: Final = Scorer(
-    exploration,
-    "at_least",
-    "ours",
-    compares_rows=True,
-    switch="exploration.enabled",
-    reads=("exploration.posts", "exploration.slot", "exploration.every"),
-)
 REGRET: Final = Scorer(dwell_regret, "is", "1.5", compares_rows=True)
 PLAIN: Final = Scorer(plain_offset, "is", "2023-generation.md 2", reads=("scoring.negative_offset",))
 
@@ -132,15 +123,14 @@ def _where_positive(scorer: Scorer) -> Scorer:
     return replace(scorer, values=values)
 
 
-LAST: Final = (DPP, EXPLORATION)
 FACTORS: Final = (DIVERSITY, NETWORK, FATIGUE, REPUTATION, INTEREST)
 # The scorers of each value model, in order (x-algorithm.md 1.5).
 SCORERS: Final[dict[str, tuple[Scorer, ...]]] = {
-    "weighted": (OFFSET, COLD_START, *FACTORS, *LAST),
-    "mpn": (*map(_where_positive, FACTORS), OFFSET, COLD_START, *LAST),
-    "dwell_regret": (REGRET, COLD_START, *FACTORS, *LAST),
-    "gated": (gated(REGRET, True), gated(OFFSET, False), COLD_START, *FACTORS, *LAST),
-    "march_2023": (PLAIN, COLD_START, *FACTORS, *LAST),
+    "weighted": (OFFSET, COLD_START, *FACTORS, DPP),
+    "mpn": (*map(_where_positive, FACTORS), OFFSET, COLD_START, DPP),
+    "dwell_regret": (REGRET, COLD_START, *FACTORS, DPP),
+    "gated": (gated(REGRET, True), gated(OFFSET, False), COLD_START, *FACTORS, DPP),
+    "march_2023": (PLAIN, COLD_START, *FACTORS, DPP),
 }
 
 
