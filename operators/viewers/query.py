@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from models.inputs import Context
+from models.inputs import Context, History
 from operators.cursors import Cursor, session_of
 from operators.experiments import Exposures
 from operators.keys import Keys, no_keys
@@ -75,7 +75,8 @@ class Query:
     of late, `shown` what earlier pages showed (both known from the slate on); all sorted. `visibility` are the rules as
     they are for such viewers. `degraded` collects the components that failed, `failed` the posts on which one did that
     takes them one by one. `slate` is what the request is answered from in place of sources and model, `keep` the
-    promise to leave one.
+    promise to leave one. `history` is all that is kept of what the viewer did; of one whose taste changed, `context` has
+    what came after.
     """
 
     request: Request
@@ -83,6 +84,7 @@ class Query:
     relations: Relations
     seen: Keys
     engaged: Keys
+    history: History = field(default_factory=History.empty)
     served: Keys = field(default_factory=no_keys)
     shown: Keys = field(default_factory=no_keys)
     visibility: ViewerRules = field(default_factory=partial(DEFAULT.for_viewer, "", ()))

@@ -296,6 +296,7 @@ class Viewers:
             visibility=self._visibility.for_viewer(facts.relations.country, facts.relations.settings),
             seen=np.sort(facts.seen),
             engaged=np.unique(history.post),
+            history=history,
         )
 
     def remember_seen(self, request: Request) -> None:

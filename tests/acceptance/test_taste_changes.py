@@ -53,6 +53,18 @@ def test_scores_are_those_of_the_groups_since_the_change(tmp_path: Path, reading
         assert since != everything
 
 
+def test_an_author_refused_before_the_change_is_still_lowered(tmp_path: Path, reading: Path) -> None:
+    # 902 wrote post 2, which was refused before, and posts 120 and 121 are not of authors that anybody refused.
+    posts = [PostCreated(T0 + 50 * MINUTE, post, author) for post, author in ((120, 902), (121, 999))]
+    asked = FeedRequest(T0 + 60 * MINUTE, "again", 7, explain=True, feed="score_posts", posts=(120, 121))
+    told = sorted([*life(1), *posts], key=lambda one: one.at)
+    feed = Player(tmp_path, reading)([*told, asked], {ODDS: 50.0, "fatigue.enabled": True}).feeds["again"]
+    steps = [(item.post, step) for item in feed.items for step in item.explanation.steps]
+    factors = {post: step.value for post, step in steps if step.name == "feedback_fatigue"}
+    assert factors[120] == pytest.approx(0.2, abs=0.01)
+    assert factors[121] == 1.0
+
+
 def test_instances_find_the_same_changes(tmp_path: Path, reading: Path) -> None:
     log = write_log(tmp_path / "log.jsonl", life(1))
     what = Replay(log, tmp_path / "one", reading, DEFAULTS.overridden({ODDS: 50.0}))

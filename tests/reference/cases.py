@@ -237,7 +237,7 @@ def as_query(case: Case, parameters: Parameters | None = None) -> Query:
         at_ms=np.array([at_ms for _, at_ms in disliked], np.int64),
     )
     counts = np.array(list(viewer["counts"].values()), np.uint32)
-    made.context = Context(VIEWER, history, case["now_ms"], 1, counts)
+    made.context, made.history = Context(VIEWER, history, case["now_ms"], 1, counts), history
     return made
 
 

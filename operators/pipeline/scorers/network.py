@@ -36,7 +36,7 @@ def feedback_fatigue(query: Query, table: CandidateTable, _scored: Scored) -> Sc
 
     From `fatigue.factor` at once to 1 in a line; the latest time counts, as far back as the action sequence goes.
     """
-    history, fatigue = query.context.history, query.parameters.fatigue
+    history, fatigue = query.history, query.parameters.fatigue
     disliked = np.flatnonzero(history.actions & NOT_INTERESTED)
     factors = np.ones(len(table))
     # Oldest first, so that the latest word on an author is the last.

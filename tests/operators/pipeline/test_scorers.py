@@ -1,7 +1,5 @@
 """The formulas of x-algorithm.md 1.3 and 1.5, against numbers worked out by hand."""
 
-import dataclasses
-
 import msgspec
 import numpy as np
 import pytest
@@ -273,6 +271,6 @@ def test_feedback_fatigue_recovers_in_a_line() -> None:
         surface=np.zeros(5, np.uint8),
         at_ms=NOW_MS - day * np.array([140, 70, 150, 0, 0]),
     )
-    asked.context = dataclasses.replace(asked.context, history=history)
+    asked.history = history
     rows = table(rank_author=[11, 12, 13, 14, 15])
     assert network.feedback_fatigue(asked, rows, scored(*[1.0] * 5)).tolist() == pytest.approx([0.2, 0.6, 1, 1, 1])
