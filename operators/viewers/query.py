@@ -75,7 +75,7 @@ class Query:
     of late, `shown` what earlier pages showed (both known from the slate on); all sorted. `visibility` are the rules as
     they are for such viewers. `degraded` collects the components that failed, `failed` the posts on which one did that
     takes them one by one. `slate` is what the request is answered from in place of sources and model, `keep` the
-    promise to leave one. `history` is all that is kept of what the viewer did; of one whose taste changed, `context` has
+    promise to leave one. `history` is all that is kept of what the viewer did; where a taste changed, `context` holds
     what came after.
     """
 
