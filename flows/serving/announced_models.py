@@ -5,7 +5,7 @@ turn, for an index of its vectors; a commit that names it becomes durable; the f
 never goes back to a model after it has answered with the next one (docs/decisions/0025-taking-a-model-up.md).
 
 Of several announcements for a cluster that wait, the newest is tried first, and older ones are passed over once it is
-in force: an instance that begins need not go through all that were ever announced.
+in force: an instance that begins need not go through all that were ever announced. Between two models it rests.
 """
 
 import time
@@ -44,6 +44,10 @@ MESSAGES_AT_ONCE: Final = 16
 ROWS_A_TURN: Final = 256
 # While requests are in work the thread rests, yet not for longer: under a steady load it must come to an end.
 RESTS_MAX_S: Final = 0.02
+# After a model it rests three times as long as that one took, and at most so long: where models come faster than they
+# can be taken up, a quarter of the time is the most that goes into it, and the newest is taken next.
+RESTS_TIMES: Final = 3
+RESTS_BETWEEN_MAX_S: Final = 60.0
 # So few rows left are embedded on the spot, for the flow stands still meanwhile.
 LEFT_MAX: Final = 256
 
@@ -97,7 +101,7 @@ class AnnouncedModels:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="models")
         self._waiting: list[Announced] = []
         self._now: TakingUp | None = None
-        self._looked_at_s = self._worked_at_s = 0.0
+        self._looked_at_s = self._worked_at_s = self._rests_until_s = 0.0
         self._stopping = False
         self.announced = dict(begun.announced)
 
@@ -122,7 +126,7 @@ class AnnouncedModels:
                 self._read(message)
         now = self._now
         if now is None:
-            if self._waiting:
+            if self._waiting and now_s >= self._rests_until_s:
                 self._begin()
             return
         try:
@@ -240,7 +244,9 @@ class AnnouncedModels:
         self._flow.switch(clusters)
         self._now = None
         self._in_force(now.what)
-        taking_s = time.monotonic() - now.begun_s
+        now_s = time.monotonic()
+        taking_s = now_s - now.begun_s
+        self._rests_until_s = now_s + min(RESTS_TIMES * taking_s, RESTS_BETWEEN_MAX_S)
         self._metrics.model_swap_seconds.set(taking_s)
         self._metrics.set_model(clusters.version(self._flow.intake.parameters.models.cluster))
         log.info("model_taken_up", model=phoenix.version, cluster=now.what.event.cluster, seconds=round(taking_s, 3))

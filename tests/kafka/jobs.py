@@ -57,8 +57,12 @@ class Job:
 
     def logged(self, event: str) -> dict[str, object] | None:
         """Return the first log line about an event since its start."""
+        return next(iter(self.all_logged(event)), None)
+
+    def all_logged(self, event: str) -> list[dict[str, object]]:
+        """Return the log lines about an event since its start."""
         lines = (json.loads(line) for line in self.said().splitlines() if line.startswith("{") and line.endswith("}"))
-        return next((line for line in lines if line.get("event") == event), None)
+        return [line for line in lines if line.get("event") == event]
 
     @property
     def runs(self) -> bool:

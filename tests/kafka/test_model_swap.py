@@ -5,12 +5,14 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from flows.replay import FEEDS, Replay, replay
+from flows.serving.announced_models import RESTS_TIMES
 from models.config import PhoenixConfig
 from models.phoenix import Phoenix
 from operators.parameters import DEFAULTS
@@ -184,6 +186,21 @@ def test_going_back_is_announcing_the_older_one(
         until_ranked_by(job, phoenix)
         assert model_of(cluster, f"r{number}", f"viewer-{number}") == phoenix.version
     job.stop()
+
+
+def test_between_two_models_it_rests(cluster: Cluster, start_job: StartJob, models: Sequence[Phoenix]) -> None:
+    cluster.publish(*WORLD)
+    job = start_job().ready()
+    for phoenix, path in zip(models[1:], ("1.phoenix", "2.phoenix"), strict=True):
+        cluster.publish(announced(phoenix, path))
+        until_ranked_by(job, phoenix)
+    job.stop()
+    (first_at, first_s), (second_at, second_s) = (
+        (datetime.fromisoformat(str(line["at"])).timestamp(), float(str(line["seconds"])))
+        for line in job.all_logged("model_taken_up")
+    )
+    written_s = 0.1  # after the end that it tells of, a line is written; seconds are rounded
+    assert second_at - second_s >= first_at + RESTS_TIMES * first_s - written_s
 
 
 def test_a_job_that_begins_knows_what_was_announced_last(
