@@ -9,6 +9,7 @@ import numpy.typing as npt
 from infra.world.people import TOPIC_COUNT
 from infra.world.posts import mixes
 from infra.world.rates import (
+    DWELL_QUALITY,
     DWELL_S_MAX,
     DWELL_SIGMA,
     DWELLED_S,
@@ -16,6 +17,7 @@ from infra.world.rates import (
     MOMENTUM,
     NEGATIVE,
     PROBABILITY_MAX,
+    QUALITY,
     Floats,
     Shown,
     action_probabilities,
@@ -40,6 +42,9 @@ STREAK_FALLS: Final = 0.035
 # What counts as acting for the streak, and how much each adds to a post's popularity.
 HEAT: Final = {"favorite": 1.0, "reply": 2.0, "retweet": 2.0, "quote": 2.0, "share": 1.0, "click": 0.2}
 _WHILE_LOOKING: Final = tuple(name for name in ACTIONS if name not in {"dwell", "dwell_time", "follow_author"})
+# Following is left out: it comes of a look at a profile, which counts already.
+_POSITIVE: Final = frozenset(_WHILE_LOOKING) - set(NEGATIVE)
+_POSITIVE_INDEX: Final = [ACTION_INDEX[name] for name in ACTIONS if name in _POSITIVE]
 _PROFILE_CLICK: Final = ACTION_INDEX["profile_click"]
 _FOLLOW: Final = ACTION_INDEX["follow_author"]
 
@@ -64,16 +69,19 @@ class Acting:
             self._shown_before.pop(person, None)
         shown = self._shown(person, at, np.array(rows, np.int64), focus)
         chances = action_probabilities(shown)
-        seconds = np.minimum(rng.lognormal(dwell_mu(shown), DWELL_SIGMA), DWELL_S_MAX)
+        usual = dwell_mu(shown)
+        seconds = np.minimum(rng.lognormal(usual, DWELL_SIGMA), DWELL_S_MAX)
         draws = rng.random(chances.shape)
         moments = np.sort(rng.uniform(0.2, 0.95, chances.shape), axis=1)
         # Most posts get no action whatever the streak: they need no closer look.
         is_possible = np.any(draws < chances * math.exp(MOMENTUM), axis=1)
         momentum = 0.0 if is_first else self._momentum.get(person, 0.0)
         now = at + STARTS_AFTER_MS
+        told: list[tuple[int, float]] = []  # of each look: positive actions, and what the streak makes of their chances
         for place, row in enumerate(rows):
             looked_ms = 1 + int(seconds[place] * 1000)
             acted = self._acts(chances[place], draws[place], momentum) if is_possible[place] else []
+            told.append((len(_POSITIVE & set(acted)), math.exp(MOMENTUM * momentum)))
             for action in acted:
                 self._do(person, now + int(looked_ms * moments[place, ACTION_INDEX[action]]), row, action)
             now += looked_ms
@@ -88,7 +96,20 @@ class Acting:
             if rng.random() >= LOOKS_ON:
                 break
         self._momentum[person] = momentum
+        self._tell(rows[: len(told)], shown.quality, np.log(seconds) - usual, chances, told)
         return now
+
+    def _tell(
+        self, rows: list[int], quality: Floats, above: Floats, chances: Floats, told: list[tuple[int, float]]
+    ) -> None:
+        """Let what n looks say of the posts' quality be known: ln seconds and actions against those at quality 0."""
+        looks, actions = len(rows), np.array([count for count, _ in told], np.int64)
+        lifted = np.array([lift for _, lift in told])
+        quality = quality[:looks]
+        expected = chances[:looks, _POSITIVE_INDEX].sum(1) * lifted * np.exp(-QUALITY * quality)
+        originals, first = np.unique(self._world.posts.rows["original"][rows].astype(np.int64), return_index=True)
+        above = above[:looks] + DWELL_QUALITY * quality
+        self._world.looks.take(originals, above[first], actions[first], expected[first])
 
     def shown_before(self, person: int) -> npt.NDArray[np.int64]:
         """Return how many posts of each topic a person's session has shown so far, int64[T]."""

@@ -18,6 +18,7 @@ from infra.world.policy import RETENTION_MS, eligible
 from infra.world.rates import Bools, Floats
 from infra.world.sessions import Asked
 from infra.world.simulator import open_world, truth_of
+from infra.world.state import POST_QUALITY_DEVIATION
 from infra.world.tastes import Ints
 from infra.world.truth import truth_path
 from infra.world.worth import NOBODY, Worth
@@ -95,13 +96,17 @@ class Crowd:
     def foreseeable(self, asked: Asked, rows: Ints, followed: Bools) -> Floats:
         """Return `probabilities` as somebody has them who knows people's tastes and habits, and authors, but no more.
 
-        That is not how good a post itself is (its author's mean stands for it), nor what a session is about before it
-        has shown it. Counts of a post tell a little of the former, so this is about the most one can know, no bound.
+        That is not what a session is about before it has shown it, and of how good a post itself is what everybody's
+        looks at it say so far, by people who are known as well. So this is about the most that anybody can know.
         """
         originals = self.worth.table["original"][rows].astype(np.int64)
         _, likely = self.worth.focus(asked.person, asked.request.at)
-        authors = self.worth.table["author"][originals]
-        return self._believed(asked, originals, followed, likely, self.worth.truth.quality[authors])
+        return self._believed(asked, originals, followed, likely, self.quality_told(originals))
+
+    def quality_told(self, originals: Ints) -> Floats:
+        """Return how good originals [n] are as far as their authors and everybody's looks at them say, float64[n]."""
+        usual = self.worth.truth.quality[self.worth.table["author"][originals]]
+        return self._world.looks.quality(originals, usual, POST_QUALITY_DEVIATION)
 
     def _believed(self, asked: Asked, originals: Ints, followed: Bools, focus: Floats, quality: Floats) -> Floats:
         shown = self._sessions.acting.shown_before(asked.person) if asked.earlier else None

@@ -46,6 +46,7 @@ BASE_RATES: Final[dict[str, float]] = {
 }
 # How strongly a post's quality (mean 0, deviation about 0.6) moves an action: rate x exp(strength x quality).
 QUALITY: Final = 0.6
+DWELL_QUALITY: Final = 0.3  # the same of the mean of ln(dwell seconds)
 # A followed author's post is liked and answered more often.
 FOLLOWED: Final[dict[str, float]] = {"favorite": 1.3, "reply": 1.6, "retweet": 1.2}
 # Somebody who looked at an author's profile follows that much more often.
@@ -90,7 +91,7 @@ def gate(affinity: Floats) -> Floats:
 def dwell_mu(shown: Shown) -> Floats:
     """Return the mean of ln(dwell seconds): about 4 s for what doesn't interest, 10 s for what does."""
     is_video = shown.video_ms > 0
-    return math.log(3.5) + 1.1 * gate(_felt(shown)) + 0.3 * shown.quality + 0.4 * is_video
+    return math.log(3.5) + 1.1 * gate(_felt(shown)) + DWELL_QUALITY * shown.quality + 0.4 * is_video
 
 
 def action_probabilities(shown: Shown) -> Floats:

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from infra.world.looks import Looks
 from infra.world.parameters import DAY_MS, HOUR_MS, WorldParameters
 from infra.world.people import TOPIC_COUNT, People
 from infra.world.phrases import TOPICS
@@ -48,6 +49,7 @@ class World:
         self.posts = PostTable(2 * self._drafts.size)
         self.posts_of: list[list[int]] = [[] for _ in range(parameters.people)]
         self.heat: list[float] = []  # by row, how much was done with a post
+        self.looks = Looks()
 
     def _draft_originals(self) -> npt.NDArray[np.void]:
         """Return the originals people will write, by time, all but their texts."""
