@@ -40,7 +40,7 @@ REQUESTS_HZ: Final = 37.0
 ACTS_A_FEED: Final = 24.0
 POSTS_HZ: Final = 68.0
 REACH_S: Final = 300.0
-INACTIVITY_S: Final = 120.0
+INACTIVITY_S: Final = 90.0
 # As many posts and viewers as --quick has: all live posts are embedded anew for each model, 12 us of CPU time each.
 SIZES: Final = QUICK
 # What is measured lasts from until people have gone through their first feeds to long before the end.

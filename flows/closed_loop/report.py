@@ -7,7 +7,7 @@ from typing import Final
 from flows.closed_loop.drift import KEPT, looped, stated
 from flows.closed_loop.judging import BEST, FORESEEN, NEWEST, POPULAR, RANDOM, SERVED, TRUTH
 from flows.closed_loop.plots import bars, lines
-from flows.closed_loop.study import Figures, final_share
+from flows.closed_loop.study import Figures, final_share, share_text
 from infra.world import WorldParameters
 
 WEEKS: Final = 24
@@ -72,8 +72,8 @@ def _utility(main: Figures) -> str:
         label: [(one.day, one.share_of_best[name]) for one in main.utility if name in one.share_of_best]
         for name, label in names.items()
     }
-    last = final_share(main)
-    said = f"On the last day the feeds served are worth {last:.0%} of the best possible. " if last is not None else ""
+    last, foreseen = share_text(final_share(main)), share_text(final_share(main, FORESEEN))
+    said = f"On the last day the feeds served are worth {last} of the best possible, {foreseen} of that. "
     rows = [
         (f"{one.day:g}", f"{one.feeds}", f"{one.worth[BEST]:.3f}", f"{one.worth[SERVED]:.3f}", f"{one.regret:.3f}")
         for one in main.utility
@@ -84,7 +84,8 @@ def _utility(main: Figures) -> str:
         "weight for it; "
         "a feed is worth the mean of its first ten posts. The best possible is chosen by somebody who knows "
         "everybody's taste, each post's quality and each session's topic. “All that can be foreseen” is chosen by "
-        "somebody who knows tastes, habits and authors: that is about the most one could have learned. "
+        "somebody who knows tastes, habits and authors, and weighs what everybody's looks at a post say of it: "
+        "that is about the most one could have learned. "
         f"{said}“The truth as its model” is the same job, its diversity and its factors included, with the truth "
         "in the "
         "model's place: no model can do better with these parameters. Below zero, a feed does more harm than "
@@ -184,7 +185,7 @@ def _reach(main: Figures, variants: Sequence[Figures]) -> str:
     rows = [
         (
             one.name,
-            "–" if final_share(one) is None else f"{final_share(one):.0%}",
+            share_text(final_share(one)),
             f"{one.reach.gini_posts:.2f}",
             f"{one.reach.gini_authors:.2f}",
             f"{one.reach.small_share:.1%}",

@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from flows.closed_loop.judging import SERVED
+from flows.closed_loop.judging import BEST, FORESEEN, SERVED
 from flows.closed_loop.kafka import KafkaLoop
 from flows.closed_loop.learning import Learner
 from flows.closed_loop.measures import (
@@ -195,9 +195,10 @@ def live(
     return figures if trial is None else msgspec.structs.replace(figures, looks=trial.looks)
 
 
-def final_share(figures: Figures) -> float | None:
-    """Return the served feeds' share of the best possible on the last day that was judged."""
-    return figures.utility[-1].share_of_best.get(SERVED) if figures.utility else None
+def final_share(figures: Figures, of: str = BEST) -> float | None:
+    """Return the served feeds' share of what others would have chosen on the last day that was judged, None unknown."""
+    worth = figures.utility[-1].worth if figures.utility else {}
+    return worth[SERVED] / worth[of] if SERVED in worth and worth.get(of, 0.0) > 0.0 else None
 
 
 def live_on_kafka(run: LoopRun, connection: Connection, out: Path, timeout_s: float, told: Told) -> Figures:
@@ -222,12 +223,18 @@ def summary_rows(figures: Sequence[Figures]) -> list[dict[str, str | int | float
             "loop": one.name,
             "feeds": one.feeds,
             "models": len(one.models),
-            "served": "–" if (share := final_share(one)) is None else f"{share:.0%}",
+            "served": share_text(final_share(one)),
+            "of what can be foreseen": share_text(final_share(one, FORESEEN)),
             "topics": f"{one.concentration[-1].effective_topics:.1f}" if one.concentration else "–",
             "small authors": one.reach.small_share,
         }
         for one in figures
     ]
+
+
+def share_text(share: float | None) -> str:
+    """Return a share in percent, a dash where it is not known."""
+    return "–" if share is None else f"{share:.0%}"
 
 
 def small_world(world: WorldParameters, full: bool) -> WorldParameters:
