@@ -44,9 +44,8 @@ MESSAGES_AT_ONCE: Final = 16
 ROWS_A_TURN: Final = 256
 # While requests are in work the thread rests, yet not for longer: under a steady load it must come to an end.
 RESTS_MAX_S: Final = 0.02
-# After a model it rests three times as long as that one took, and at most so long: where models come faster than they
-# can be taken up, a quarter of the time is the most that goes into it, and the newest is taken next.
-RESTS_TIMES: Final = 3
+# After a model it rests as long as that one took, and at most so long: where models come faster than they can be taken
+# up, half of the time goes into it, and the newest is taken next.
 RESTS_BETWEEN_MAX_S: Final = 60.0
 # So few rows left are embedded on the spot, for the flow stands still meanwhile.
 LEFT_MAX: Final = 256
@@ -246,7 +245,7 @@ class AnnouncedModels:
         self._in_force(now.what)
         now_s = time.monotonic()
         taking_s = now_s - now.begun_s
-        self._rests_until_s = now_s + min(RESTS_TIMES * taking_s, RESTS_BETWEEN_MAX_S)
+        self._rests_until_s = now_s + min(taking_s, RESTS_BETWEEN_MAX_S)
         self._metrics.model_swap_seconds.set(taking_s)
         self._metrics.set_model(clusters.version(self._flow.intake.parameters.models.cluster))
         log.info("model_taken_up", model=phoenix.version, cluster=now.what.event.cluster, seconds=round(taking_s, 3))
