@@ -58,8 +58,8 @@ class Acting:
         self._momentum: dict[int, float] = {}
         self._shown_before: dict[int, npt.NDArray[np.int64]] = {}
 
-    def act(self, person: int, at: int, rows: list[int], focus: int, is_first: bool) -> int:
-        """Let a person go through a slate shown at `at`; return the time of the last act.
+    def act(self, person: int, at: int, rows: list[int], focus: int, is_first: bool) -> tuple[int, int]:
+        """Let a person go through a slate shown at `at`; return the time of the last act, and how many were looked at.
 
         Streaks end with sessions, and so does what somebody is tired of. A repost is looked at as its original: what is
         done is done to the repost, but to follow, block or mute is to do it to who wrote the original.
@@ -97,7 +97,7 @@ class Acting:
                 break
         self._momentum[person] = momentum
         self._tell(rows[: len(told)], shown.quality, np.log(seconds) - usual, chances, told)
-        return now
+        return now, len(told)
 
     def _tell(
         self, rows: list[int], quality: Floats, above: Floats, chances: Floats, told: list[tuple[int, float]]

@@ -40,6 +40,8 @@ class WorldParameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     # People who open no feed before this day; a world that ends earlier never sees them read.
     new_readers_share: Share = 0.0
     new_readers_from_day: Annotated[float, Meta(ge=0)] = 0.0
+    # Whether clients tell as seen what was on the screen alone, and not all of a feed that somebody left in its middle.
+    tells_looks: bool = False
     # Tastes stay as they are unless one of these says otherwise (infra/world/tastes.py); 0 is never.
     taste_drift_day: Share = 0.0  # people who trade a liked topic for another at the end of a day
     taste_change_day: Annotated[float, Meta(ge=0)] = 0.0  # when everybody trades all liked topics
@@ -78,6 +80,7 @@ PRESETS: Final[dict[str, WorldParameters]] = {
         sessions_per_person_day=4.0,
         requests_per_session=3,
         follows_per_person=12.0,
+        tells_looks=True,
     ),
     "before-demo": _DEMO.before(days=84.0),
 }

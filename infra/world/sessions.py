@@ -84,8 +84,9 @@ class Sessions:
         world, at, person = self._world, asked.request.at, asked.person
         self._requests += 1
         if rows:
-            world.shown[person].update(dict.fromkeys(rows))
-            at = self.acting.act(person, at, rows, world.sessions[asked.session][3], is_first=asked.earlier == 0)
+            focus, is_first = world.sessions[asked.session][3], asked.earlier == 0
+            at, looks = self.acting.act(person, at, rows, focus, is_first)
+            world.shown[person].update(dict.fromkeys(rows[:looks] if world.parameters.tells_looks else rows))
         self._come_back(asked, at)
 
     def pass_over(self, asked: Asked) -> None:

@@ -81,6 +81,30 @@ def test_a_request_waits_for_its_feed_and_a_feed_for_its_request() -> None:
     assert asked.request.request == 2
 
 
+@pytest.mark.parametrize("tells_looks", [True, False])
+def test_what_a_client_tells_as_seen(tells_looks: bool) -> None:
+    """All of a feed, or what was on the screen before somebody left: the first posts, of most feeds not all."""
+    crowd = Crowd(msgspec.structs.replace(SMALL, tells_looks=tells_looks))
+    posts, shown = list[Id](), dict[Id, list[Id]]()
+    told: list[int] = []
+    while True:
+        events, asked = crowd.next()
+        posts += [event.post for event in events if isinstance(event, PostCreated)]
+        if asked is None:
+            break
+        viewer = asked.request.viewer
+        if viewer in shown:
+            told.append(len(asked.request.seen_ids))
+            assert list(asked.request.seen_ids) == shown[viewer][: told[-1]]
+            crowd.show([])
+        else:
+            shown[viewer] = posts[-30:]
+            crowd.show(shown[viewer])
+    assert told
+    sizes = [len(feed) for feed in shown.values()]
+    assert set(told) <= set(sizes) if not tells_looks else np.mean(told) < 0.9 * np.mean(sizes)
+
+
 def test_a_repost_is_acted_on_and_its_original_judged() -> None:
     crowd = Crowd(SMALL)
     events: list[Event] = []
