@@ -72,12 +72,14 @@ def _utility(main: Figures) -> str:
         label: [(one.day, one.share_of_best[name]) for one in main.utility if name in one.share_of_best]
         for name, label in names.items()
     }
-    last, foreseen = share_text(final_share(main)), share_text(final_share(main, FORESEEN))
-    said = f"On the last day the feeds served are worth {last} of the best possible, {foreseen} of that. "
     rows = [
         (f"{one.day:g}", f"{one.feeds}", f"{one.worth[BEST]:.3f}", f"{one.worth[SERVED]:.3f}", f"{one.regret:.3f}")
         for one in main.utility
     ]
+    last, foreseen = share_text(final_share(main)), share_text(final_share(main, FORESEEN))
+    said = (
+        f"On the last day the feeds served are worth {last} of the best possible, {foreseen} of that. " if rows else ""
+    )
     return (
         "<h2>What feeds are worth, day by day</h2>"
         "<p>The worth of a post to its viewer is the sum of the true chances of every action, each times X's "
