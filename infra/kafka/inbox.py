@@ -185,7 +185,6 @@ class Inbox:
         lost: LostPolicy = "stop",
         owns: Callable[[int], bool] = lambda _partition: True,
     ) -> None:
-        self.positions: dict[Place, int] = {place: offset for place, offset in starts.items() if offset >= 0}
         self._lost = lost
         self._owns = owns
         self._waiting = WaitingRequests(waiting_max)
@@ -195,8 +194,14 @@ class Inbox:
             for name, topics in LANES.items()
             if (places := {place: at for place, at in starts.items() if place[0] in topics})
         }
-        self._loading = {name: lane.ends() for name, lane in self._lanes.items() if name != "requests"}
-        self._first_ends = {place: end for ends in self._loading.values() for place, end in ends.items()}
+        bounds = {place: lane.bounds(place) for lane in self._lanes.values() for place in lane.starts}
+        # Where a partition is new to the job, what retention takes before the first of it was read is missed as well.
+        self.positions = {place: low if starts[place] < 0 else starts[place] for place, (low, _) in bounds.items()}
+        self._loading = {
+            name: {place: bounds[place][1] for place in lane.starts}
+            for name, lane in self._lanes.items()
+            if name != "requests"
+        }
         self.to_load = sum(self._left(name) for name in self._loading)
         self._looked_up_s = time.monotonic()
         self._bulk_due_s = 0.0
@@ -216,8 +221,7 @@ class Inbox:
         return sum(self._left(name) for name in self._loading)
 
     def _left(self, lane: str) -> int:
-        ends, starts = self._loading[lane], self._lanes[lane].starts
-        return sum(max(0, end - self.positions.get(place, max(0, starts[place]))) for place, end in ends.items())
+        return sum(max(0, end - self.positions[place]) for place, end in self._loading[lane].items())
 
     def poll(self, room: int) -> RawPoll | None:
         """Return what has come, with at most `room` requests at its end and those that are shed; None for nothing."""
@@ -318,9 +322,7 @@ class Inbox:
     def at_end(self, place: Place) -> bool:
         """Return whether all of a partition that is known of has been handed out."""
         known = max((lane.known_end(place) for lane in self._lanes.values() if place in lane.starts), default=-1)
-        # A partition of which nothing came while it was loaded was empty, or retention has taken all.
-        position = self.positions.get(place, self._first_ends.get(place, 0))
-        return self.loaded and 0 <= known <= position
+        return self.loaded and 0 <= known <= self.positions.get(place, 0)
 
     def lags(self) -> dict[str, int]:
         """Return for each topic how many messages have come and are not handed out, as last heard of."""

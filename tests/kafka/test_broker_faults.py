@@ -12,6 +12,7 @@ from infra.kafka.settings import admin_settings, open_admin
 from tests.kafka.cluster import PATIENCE_S, Cluster, by_input
 from tests.kafka.conftest import StartJob
 from tests.kafka.events import ask, like, post
+from tests.kafka.jobs import until_taken_in
 
 VIEWERS = [f"viewer-{number}" for number in range(8)]
 
@@ -67,13 +68,16 @@ def test_sigterm_while_the_broker_is_away(
         assert len(messages) == len(by_input(messages)) == len(requests), f"{topic}: each once"
 
 
-def test_retention_takes_what_was_not_read(cluster: Cluster, start_job: StartJob) -> None:
+@pytest.mark.parametrize("read", [0, pytest.param(1, marks=pytest.mark.full)])
+def test_retention_takes_what_was_not_read(cluster: Cluster, start_job: StartJob, read: int) -> None:
+    """Where it had read some of the partition, and where it had only seen it empty."""
     cluster.publish(*(post(number) for number in range(1, 41)))
     job = start_job().ready()
-    cluster.publish(ask("first", "ann"), like("ann", 1))
+    cluster.publish(ask("first", "ann"), *(like("ann", number) for number in range(1, 1 + read)))
     cluster.feeds(["first"])
+    until_taken_in(cluster, job.state)
     job.stop()
-    cluster.publish(*(like("ann", number) for number in range(2, 20)), ask("second", "ann"))
+    cluster.publish(*(like("ann", number) for number in range(1 + read, 20)), ask("second", "ann"))
     place = TopicPartition(cluster.connection.naming.of("engagements"), cluster.partition_of(like("ann", 1)), 10)
     admin = open_admin(admin_settings(cluster.connection.address))  # without a name it would be gone before its answer
     for future in admin.delete_records([place]).values():
