@@ -20,6 +20,8 @@ _numbers = itertools.count(1)
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Return the session's broker, whichever kind could be had; `real_broker` where the mock won't do."""
     global _broker
+    # A broker of minutes spends more on compiling itself well than that saves; JVMs take options from here.
+    os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1")
     _broker, passed_over = start_broker(tmp_path_factory.mktemp("kafka"))
     _passed_over.extend(passed_over)
     with _broker:

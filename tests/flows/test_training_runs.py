@@ -107,21 +107,25 @@ def test_a_run_is_gone_on_with_only_by_its_own_command_and_whole(log: Path, tmp_
         train(again, quiet, quiet)
 
 
-def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(log: Path, tmp_path: Path) -> None:
-    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
-        out = tmp_path / f"model{status}"
-        command = [sys.executable, "run_flow.py", "train", str(log), "--out", str(out), "--epochs", "1"]
-        process = subprocess.Popen(
-            [*command, "--step", "4", "--posts", "4", "--save-every", "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-        deadline_s = time.monotonic() + 240
-        while not out.with_name(f"{out.name}.run").exists() and time.monotonic() < deadline_s:
-            time.sleep(0.1)
-        process.send_signal(number)
-        _, said = process.communicate(timeout=120)
-        assert process.returncode == status, said
-        assert "go on with the same command and --resume" in said
-        assert not out.exists()
+@pytest.mark.parametrize(
+    ("number", "status"), [pytest.param(signal.SIGINT, 130, marks=pytest.mark.full), (signal.SIGTERM, 143)]
+)
+def test_ctrl_c_and_sigterm_leave_a_run_that_can_go_on(
+    log: Path, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    out = tmp_path / "model"
+    command = [sys.executable, "run_flow.py", "train", str(log), "--out", str(out), "--epochs", "1"]
+    process = subprocess.Popen(
+        [*command, "--step", "4", "--posts", "4", "--save-every", "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline_s = time.monotonic() + 240
+    while not out.with_name(f"{out.name}.run").exists() and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == status, said
+    assert "go on with the same command and --resume" in said
+    assert not out.exists()
 
 
 def test_a_log_out_of_order_is_refused_with_its_first_line(tmp_path: Path, log: Path) -> None:
@@ -159,7 +163,7 @@ def test_one_viewer_and_crowded_tables_are_said_and_training_goes_on(
 ) -> None:
     crowded = msgspec.structs.replace(tiny, post_buckets=16, author_buckets=16)
     monkeypatch.setitem(PRESETS, "crowded", crowded)
-    summary = train(run(log, tmp_path / "model", preset="crowded", epochs=1), quiet, quiet)
+    summary = train(run(log, tmp_path / "model", preset="crowded", epochs=1, examples_a_step=2), quiet, quiet)
     assert any("post ids share all their table rows with another: more post_buckets" in note for note in summary.notes)
     assert Phoenix.load(tmp_path / "model").version == summary.model
     viewers = [msgspec.json.decode(line).get("viewer") for line in log.read_bytes().splitlines()]
@@ -167,7 +171,7 @@ def test_one_viewer_and_crowded_tables_are_said_and_training_goes_on(
     alone = tmp_path / "alone.jsonl"
     lines = zip(log.read_bytes().splitlines(keepends=True), viewers, strict=True)
     alone.write_bytes(b"".join(line for line, viewer in lines if viewer in (one, None)))
-    summary = train(run(alone, tmp_path / "alone", epochs=1, examples_a_step=2), quiet, quiet)
+    summary = train(run(alone, tmp_path / "alone", preset="crowded", epochs=1, examples_a_step=2), quiet, quiet)
     assert any("all examples are of one viewer" in note for note in summary.notes)
 
 

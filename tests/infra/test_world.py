@@ -272,9 +272,9 @@ def test_a_streak_makes_people_act_more_and_passing_over_less_until_the_session_
     acting = Acting(world, np.random.default_rng(0))
 
     def favorites(before: list[int], is_first: bool = False) -> int:
-        """Return how many of 3,000 looks at one liked post end with a favourite, each after a session of these."""
+        """Return how many of 1,500 looks at one liked post end with a favourite, each after a session of these."""
         found = 0
-        for at in range(10**6, 10**6 + 3000):
+        for at in range(10**6, 10**6 + 1500):
             acting.act(person, at, before, focus, is_first=True)
             start = len(world.events)
             acting.act(person, at, [row], focus, is_first)
@@ -286,5 +286,5 @@ def test_a_streak_makes_people_act_more_and_passing_over_less_until_the_session_
     # The strongest streak makes exp(.35) = 1.42 of a rate, the longest scroll .70; most are shorter.
     assert 1.08 < streak / none < 1.42
     assert 0.70 < over / none < 0.92
-    # About 500 favourites each: two such counts differ by .06 of themselves by chance.
-    assert abs(ended / none - 1) < 0.15
+    # About 250 favourites each: two such counts differ by .09 of themselves by chance, these always by the same.
+    assert abs(ended / none - 1) < 0.2

@@ -27,6 +27,7 @@ from tests.models.toy_world import (
 )
 
 STEPS = 100
+SHORT = TrainingConfig(warm_up_steps=10, averaging=0.9)
 LIKE = FAVORITE | DWELL
 # The documents say higher and lower; a fifth keeps a difference by chance from passing for one.
 MARGIN = 1.2
@@ -47,9 +48,8 @@ def reports() -> list[TrainingReport]:
 @pytest.fixture(scope="module")
 def trained(toy_config: PhoenixConfig, reports: list[TrainingReport]) -> Phoenix:
     """Return a model after 100 steps on the toy world."""
-    short = TrainingConfig(warm_up_steps=10, averaging=0.9)
     batches = (batch(seed) for seed in range(STEPS))
-    return fit(batches, toy_config, seed=0, progress=reports.append, training=short)
+    return fit(batches, toy_config, seed=0, progress=reports.append, training=SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +160,7 @@ def test_retrieval_brings_what_a_viewer_likes_closer(trained: Phoenix) -> None:
 
 def test_the_same_batches_and_seed_give_the_same_checkpoint(toy_config: PhoenixConfig) -> None:
     def version(seed: int) -> str:
-        return fit([batch(1), batch(2)], toy_config, seed=seed).version
+        return fit([batch(1), batch(2)], toy_config, seed=seed, training=SHORT).version
 
     assert version(4) == version(4) != version(5)
 
@@ -169,7 +169,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(toy_config: PhoenixCon
     broken = batch(2)
     broken.label_dwell_s[0, 0] = np.nan
     seen: list[TrainingReport] = []
-    phoenix = fit([batch(1), broken, batch(3)], toy_config, progress=seen.append)
+    phoenix = fit([batch(1), broken, batch(3)], toy_config, progress=seen.append, training=SHORT)
     assert seen[-1].skipped == 1
     assert np.isfinite(phoenix.rank(batch(1).context(0), batch(1).candidates(0))).all()
 
@@ -178,7 +178,7 @@ def test_batches_that_do_not_fit_are_refused(toy_config: PhoenixConfig) -> None:
     with pytest.raises(ValueError, match="there are no training examples"):
         fit([], toy_config)
     with pytest.raises(ValueError, match=r"shape \(64, 32, 5\) follows batches of \(64, 32, 12\)"):
-        fit([batch(1), batch(1, shown=5)], toy_config)
+        fit([batch(1), batch(1, shown=5)], toy_config, training=SHORT)
     with pytest.raises(ValueError, match="history of 33; the configuration allows 32"):
         fit([batch(1, history=33)], toy_config)
 
