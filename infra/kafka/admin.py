@@ -22,13 +22,14 @@ from infra.kafka.topics import PARTITIONS, STORE_RETENTION_S, TABLE, TOPIC, Nami
 CREATE_TIMEOUT_S: Final = 30.0
 ATTEMPT_TIMEOUT_S: Final = 1.0  # of one of several tries; librdkafka waits all of it for a leader it does not know yet
 _FOREVER: Final = -1
-# What a partition answers whose leader is new, or not yet chosen.
+# What a partition answers whose leader is new, or not yet chosen; for seconds after its start a broker does not answer.
 _LEADERLESS: Final = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError._NOENT,
+    KafkaError._TIMED_OUT,
 )
 
 
@@ -238,10 +239,28 @@ def _messages(admin: AdminClient, address: str, partitions: Mapping[str, int]) -
     """Return for each topic the sum over its partitions of the offsets between the first and the last."""
     totals = dict.fromkeys(partitions, 0)
     every = [(name, number) for name, count in partitions.items() for number in range(count)]
-    for sign, spec in ((-1, OffsetSpec.earliest()), (1, OffsetSpec.latest())):  # type: ignore[no-untyped-call]
-        for (name, _), offset in _offsets(admin, address, every, spec).items():
-            totals[name] += sign * offset
+    for (name, _), (first, end) in _bounds(admin, address, every).items():
+        totals[name] += end - first
     return totals
+
+
+def bounds(
+    address: str, every: Sequence[tuple[str, int]], overrides: Mapping[str, Setting] | None = None
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Return the first offset of each partition, a topic's full name and a number, and one past its last.
+
+    All are asked at once, on a connection of its own: a consumer's answers wait behind its fetches, one by one.
+    Raises KafkaRefused.
+    """
+    return _bounds(_admin(address, overrides), address, every)
+
+
+def _bounds(
+    admin: AdminClient, address: str, every: Sequence[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[int, int]]:
+    first = _offsets(admin, address, every, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+    end = _offsets(admin, address, every, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+    return {place: (first[place], end[place]) for place in every}
 
 
 def _offsets(

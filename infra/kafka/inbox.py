@@ -14,6 +14,7 @@ from typing import Final, Literal, cast
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.kafka import KafkaRefused
+from infra.kafka.admin import bounds
 from infra.kafka.settings import ANSWER_TIMEOUT_S, Setting, consumer_settings, open_consumer
 from infra.kafka.topics import Naming
 from infra.kafka.waiting import WaitingRequests
@@ -194,11 +195,13 @@ class Inbox:
             for name, topics in LANES.items()
             if (places := {place: at for place, at in starts.items() if place[0] in topics})
         }
-        bounds = {place: lane.bounds(place) for lane in self._lanes.values() for place in lane.starts}
+        named = {(connection.naming.of(place[0]), place[1]): place for place in starts}
+        asked = bounds(connection.address, list(named), connection.settings)
+        found = {named[one]: both for one, both in asked.items()}
         # Where a partition is new to the job, what retention takes before the first of it was read is missed as well.
-        self.positions = {place: low if starts[place] < 0 else starts[place] for place, (low, _) in bounds.items()}
+        self.positions = {place: low if starts[place] < 0 else starts[place] for place, (low, _) in found.items()}
         self._loading = {
-            name: {place: bounds[place][1] for place in lane.starts}
+            name: {place: found[place][1] for place in lane.starts}
             for name, lane in self._lanes.items()
             if name != "requests"
         }

@@ -33,8 +33,9 @@ _CONSUMER: Final[dict[str, Setting]] = {
     "auto.offset.reset": "error",
     # All partitions of a broker share one fetch at a time: one that joins late waits until the fetch before is over.
     # Produce to consume on 128 quiet partitions of Apache Kafka: median 3.0 ms with 10 ms, 5.3 ms with the default of
-    # 500. librdkafka's mock answers an empty fetch only then: 300 to 430 ms with the default.
-    "fetch.wait.max.ms": 10,
+    # 500. Every fetch that finds nothing costs the broker: a quiet job's six consumers half a core with 10 ms, an
+    # eighth with 30. librdkafka's mock answers an empty fetch only then: 300 to 430 ms with the default.
+    "fetch.wait.max.ms": 30,
     "fetch.min.bytes": 1,
     # A partition whose queue was full is fetched again at once when it has room; the default pauses it for 1 s.
     "fetch.queue.backoff.ms": 5,
