@@ -198,7 +198,7 @@ class Inbox:
         named = {(connection.naming.of(place[0]), place[1]): place for place in starts}
         asked = bounds(connection.address, list(named), connection.settings)
         found = {named[one]: both for one, both in asked.items()}
-        # Where a partition is new to the job, what retention takes before its first message is read is seen as lost too.
+        # Where a partition is new to the job, what retention takes before its first message is read counts as lost.
         self.positions = {place: low if starts[place] < 0 else starts[place] for place, (low, _) in found.items()}
         self._loading = {
             name: {place: found[place][1] for place in lane.starts}
