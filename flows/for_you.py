@@ -161,10 +161,11 @@ class ForYou:
         accounting = Accounting(explain=query.request.event.explain)
         accounting.timed("queue", time.perf_counter() - query.request.read_at_s)
         self.unanswered.add((query.request.origin.partition, query.request.origin.offset))
+        query.begin()
         with accounting.timing("candidates"):
             query.slate = slate_for(query, self.state.viewers.slates)
             sources = surface_of(query).sources
-            table = gather(query, self.state.posts, self.clusters.prod, accounting, query.is_late(), sources)
+            table = gather(query, self.state.posts, self.clusters.prod, accounting, sources)
         return Hydrated(query, table, accounting, self.clusters)
 
     def filter(self, hydrated: Hydrated) -> Hydrated:

@@ -261,8 +261,10 @@ def _take_request(
     partition = partition_of(viewer, ownership.partitions) if raw.keys is None else raw.partitions[index]
     if not ownership.owns(partition):
         return
-    published_ms = origin.published_ms
-    deadline_ms = published_ms + resolved.serving.deadline_ms if published_ms and resolved.serving.deadline_ms else 0
+    waits_ms = resolved.serving.deadline_ms
+    if raw.standing:
+        waits_ms = min(waits_ms, resolved.serving.wait_target_ms)
+    deadline_ms = origin.published_ms + waits_ms if origin.published_ms and waits_ms else 0
     shed = index in raw.shed
     poll.requests.append(
         Request(event, viewer, resolved, origin, raw.read_at_s, partition, deadline_ms, shed, exposures, cursor)

@@ -147,7 +147,7 @@ class Ranker:
         slate = query.slate
         if slate is not None:
             probabilities, model = slate.outputs[slate.places(ranked.post)], slate.model
-        elif not query.is_late():
+        elif not query.late:
             columns = ranked.rank_columns()
             outputs = clusters.rank(query, columns)
             probabilities, model = outputs.probabilities, outputs.model

@@ -18,7 +18,8 @@ class RawPoll:
 
     On Kafka `keys` are those of the messages, which decide on the partition; in a recorded log there are none, and the
     partition follows from the viewer; `published_ms` are the messages' own times. `headers` are given by their places,
-    of requests and features; `shed` says which requests are too many to be answered.
+    of requests and features; `shed` says which requests are too many to be answered, `standing` that they come from a
+    queue that has not been empty for long.
     """
 
     raw: Sequence[bytes]
@@ -32,3 +33,4 @@ class RawPoll:
     published_ms: Sequence[int] = ()
     headers: Mapping[int, Headers] = field(default_factory=dict)
     shed: AbstractSet[int] = frozenset()
+    standing: bool = False

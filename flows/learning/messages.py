@@ -16,6 +16,7 @@ from flows.example_columns import FEATURES, LABELLED, LABELS, MAY_LACK, OF_GROUP
 from flows.training_examples import Example
 from models.inputs import Candidates, Context, History
 from operators.keys import keys_of
+from operators.pipeline.surfaces import surface_of
 from operators.ranked import Ranked
 from schemas.actions import ACTIONS, SURFACES
 from schemas.codec import Refused
@@ -38,11 +39,13 @@ def features_of(ranked: Ranked, feed: Feed) -> ServedFeatures | None:
     """Return what the model saw of the posts of a feed, in the order served, and of their viewer; of `served_at` the
     request's time.
 
-    None for a feed that no model has ranked for itself (shed, late, from a cached slate, newest first, scores of posts)
-    and for one without posts. What is pinned to a feed has not been ranked, and is not in it.
+    What is done on a feed that came too late for the model is as true: those are what it would have seen. None for
+    other feeds that no model has ranked for itself (shed, from a cached slate, newest first, scores of posts) and for
+    one without posts. What is pinned to a feed has not been ranked, and is not in it.
     """
-    query = ranked.query
-    if ranked.probabilities is None or query.slate is not None or feed.feed == "score_posts" or not feed.items:
+    query, surface = ranked.query, surface_of(ranked.query)
+    would_be_ranked = surface.ranked and not surface.each_alone and query.slate is None
+    if not feed.items or not would_be_ranked or (ranked.probabilities is None and not query.late):
         return None
     posts = tuple(item.post for item in feed.items)
     rows = (ranked.table.post == keys_of(posts)[:, None]).argmax(axis=1)

@@ -1,6 +1,7 @@
 """`serve`: the For You dataflow of one instance on Kafka, from its stores to its last commit."""
 
 import gc
+import math
 import os
 import sys
 import time
@@ -106,8 +107,9 @@ class Job:
         self._outbox = Outbox(what.connection)
         # Between two commits there may be a few more than the limit.
         state.viewers.reserve(what.viewers_in_memory_max * 5 // 4)
-        waiting_max = what.parameters.serving.waiting_max
-        self._inbox = Inbox(what.connection, begin, waiting_max, what.lost, ownership.owns)
+        serving = what.parameters.serving
+        interval_s = serving.wait_interval_ms / 1000 or math.inf
+        self._inbox = Inbox(what.connection, begin, serving.waiting_max, what.lost, ownership.owns, interval_s)
         self._commits = Commits(state, self._outbox, self._earlier, metrics, what.viewers_in_memory_max)
         tracing = tracing_from_environment(f"{ownership.instance}/{ownership.instances}")
         self._counts = Counts(what.connection, topics[COUNTS], state.posts)

@@ -5,13 +5,14 @@ A consumer for each kind of urgency, not one a partition: with one a partition a
 queue, so what must overtake has a consumer of its own.
 """
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from infra.kafka import KafkaRefused
 from infra.kafka.admin import bounds
@@ -81,10 +82,10 @@ class Lane:
         return TopicPartition(self._naming.of(place[0]), place[1], offset)
 
     def add(self, place: Place) -> None:
-        """Read one more partition, from its beginning."""
-        self.starts[place] = OFFSET_BEGINNING
+        """Read one more partition, from its first message ever: one that retention took counts as lost."""
+        self.starts[place] = 0
         self._names[self._naming.of(place[0])] = place[0]
-        self._consumer.incremental_assign([self._place(place, OFFSET_BEGINNING)])
+        self._consumer.incremental_assign([self._place(place, 0)])
 
     def start_at(self, place: Place, offset: int) -> None:
         """Begin a partition elsewhere, before anything was read of it."""
@@ -175,7 +176,7 @@ class Inbox:
 
     It reads the partitions of `starts`, whichever topics they are of. Until every other topic is read to where it ended
     at the start, requests stay where they are. More than `waiting_max` of them at once are too many: the oldest are
-    marked to be shed.
+    marked to be shed. Polls say whether some have waited without a break for `interval_s`.
     """
 
     def __init__(
@@ -185,10 +186,11 @@ class Inbox:
         waiting_max: int,
         lost: LostPolicy = "stop",
         owns: Callable[[int], bool] = lambda _partition: True,
+        interval_s: float = math.inf,
     ) -> None:
         self._lost = lost
         self._owns = owns
-        self._waiting = WaitingRequests(waiting_max)
+        self._waiting = WaitingRequests(waiting_max, interval_s)
         self._published_ms: dict[str, int] = {}
         self._lanes = {
             name: Lane(connection, places, lost)
@@ -307,6 +309,7 @@ class Inbox:
             published_ms=published_ms,
             headers={place: _headers(messages[place]) for place, topic in enumerate(topics) if topic in WITH_HEADERS},
             shed=frozenset(range(first, first + shed)),
+            standing=self._waiting.standing,
         )
 
     def _look_for_partitions(self) -> None:
@@ -321,6 +324,7 @@ class Inbox:
                     if topic in CONTEXT or self._owns(partition):
                         log.warning("partition_added", topic=topic, partition=partition)
                         lane.add((topic, partition))
+                        self.positions[topic, partition] = 0
 
     def at_end(self, place: Place) -> bool:
         """Return whether all of a partition that is known of has been handed out."""

@@ -1,6 +1,9 @@
 """Requests that were read and have no room yet, in their order, with the messages among them that are none."""
 
+import math
+import time
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from confluent_kafka import Message
@@ -18,16 +21,28 @@ _ANY_TIME: Final = 2**53
 class WaitingRequests:
     """A queue that hands out as many requests as there is room for; its length counts requests alone.
 
-    More than `waiting_max` of them are too many: the oldest are handed out at once, to be shed.
+    More than `waiting_max` of them are too many: the oldest are handed out at once, to be shed. A queue that was never
+    empty for `interval_s` is a standing one, by the seconds of `clock`: waiting there makes up for nothing (CoDel, RFC
+    8289, as of requests in "Fail at Scale", ACM Queue 13/8).
     """
 
-    def __init__(self, waiting_max: int) -> None:
+    def __init__(
+        self, waiting_max: int, interval_s: float = math.inf, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._waiting_max = waiting_max
+        self._interval_s = interval_s
+        self._clock = clock
+        self._empty_at_s = clock()
         self._queue: deque[tuple[Message, bool]] = deque()  # with whether it is a request
         self._requests = 0
 
     def __len__(self) -> int:
         return self._requests
+
+    @property
+    def standing(self) -> bool:
+        """Whether it was not empty after any `take` of the last `interval_s`."""
+        return self._clock() - self._empty_at_s > self._interval_s
 
     def room(self) -> int:
         """Return how many messages more may be read."""
@@ -52,6 +67,8 @@ class WaitingRequests:
             if asks and requests <= too_many:
                 shed = len(taken)
         self._requests -= requests
+        if not self._requests:
+            self._empty_at_s = self._clock()
         return taken, shed
 
 

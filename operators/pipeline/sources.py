@@ -290,7 +290,6 @@ def gather(
     posts: LivePosts,
     phoenix: Phoenix,
     accounting: Accounting,
-    late: bool = False,
     sources: Sequence[Source] = IN_ORDER,
 ) -> CandidateTable:
     """Return the candidates of every source, hydrated, in the order of the sources; of duplicates the first wins later.
@@ -306,7 +305,7 @@ def gather(
     circle = None if fast else attempt(query, "co_likers", partial(_circle, query, posts, accounting), None)
     asked = Asked(query, posts, phoenix, accounting, circle)
     for source in sources:
-        runs = query.parameters.says(source.switch) and (source.cheap or not late)
+        runs = query.parameters.says(source.switch) and (source.cheap or not query.late)
         runs = runs and fast == (source.code == CACHED_SLATE)
         if runs and source.wanted(query, sum(map(len, rows))):
             found = attempt(query, f"source.{source.name}", partial(source.brings, asked), NO_ROWS)

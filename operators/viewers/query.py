@@ -97,14 +97,15 @@ class Query:
         """Return the components that failed on a post, by key, in their order, each once."""
         return tuple(dict.fromkeys(component for component, posts in self.failed if post in posts))
 
-    def is_late(self) -> bool:
-        """Return whether the request is past its deadline, and once it is, note it among what is degraded."""
-        if DEADLINE in self.degraded:
-            return True
-        if not self.request.is_late():
-            return False
-        self.degraded.append(DEADLINE)
-        return True
+    def begin(self) -> None:
+        """Note among what is degraded that the request is past its deadline: asked once, so that no work is lost."""
+        if self.request.is_late():
+            self.degraded.append(DEADLINE)
+
+    @property
+    def late(self) -> bool:
+        """Whether it was past its deadline when work on it began."""
+        return DEADLINE in self.degraded
 
     @property
     def at_ms(self) -> int:

@@ -5,7 +5,7 @@ import pytest
 
 from flows.intake import Intake
 from operators.decode import Ownership
-from operators.parameters import DEFAULTS
+from operators.parameters import DEFAULTS, Value
 from operators.state import MemoryState, live_posts
 from schemas.codec import encode
 from schemas.events import Engagement, Event, FeedRequest, Follow, Insert, PostCreated
@@ -66,6 +66,25 @@ def test_an_engagement_knows_only_posts_that_came_before_it() -> None:
             history = job.state.viewers.sequences.of(1)
             assert history.author.tolist() == [author]
             assert history.terms.any() == (author != 0)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "standing", "waits_ms"),
+    [
+        ({}, False, 1200),
+        ({}, True, 100),
+        ({"serving.wait_target_ms": 300}, True, 300),
+        ({"serving.wait_target_ms": 300, "serving.deadline_ms": 200}, True, 200),
+        ({"serving.deadline_ms": 0}, True, None),
+    ],
+)
+def test_of_a_standing_queue_requests_are_late_sooner(
+    parameters: dict[str, Value], standing: bool, waits_ms: int | None
+) -> None:
+    asks = encode(FeedRequest(NOW_MS, "r", 1, parameters=parameters))
+    raw = RawPoll([asks], ["feed-requests"], [0], [0], 0.0, 2**53, keys=[b"1"], published_ms=[5], standing=standing)
+    (request,) = intake().decode(raw).requests
+    assert request.deadline_ms == (0 if waits_ms is None else 5 + waits_ms)
 
 
 def test_events_on_a_topic_of_others_are_refused() -> None:

@@ -11,6 +11,8 @@ from tests.kafka.jobs import until_taken_in, viewers_in
 
 WAITING_MAX = 50
 REQUESTS = 2000
+# Fewer than may wait, and more than are ranked in a second.
+WAITING = 240
 
 
 def test_past_the_deadline_without_the_model(cluster: Cluster, start_job: StartJob) -> None:
@@ -32,6 +34,22 @@ def test_past_the_deadline_without_the_model(cluster: Cluster, start_job: StartJ
     assert {item.score for item in feeds["old"].items} == {0.0}
     assert job.metric('foryou_feeds_total{outcome="late"}') == 1
     assert job.metric('foryou_feeds_total{outcome="ranked"}') == 2
+    job.stop()
+
+
+def test_a_standing_queue_is_worked_off_without_the_model(cluster: Cluster, start_job: StartJob) -> None:
+    cluster.publish(*(post(number) for number in range(1, 41)))
+    names = [f"r{number}" for number in range(WAITING)]
+    cluster.publish(*(follow(1 + number, AUTHORS[0]) for number in range(WAITING)))
+    hurry = ("serving.wait_interval_ms=200", "serving.wait_target_ms=50", "serving.deadline_ms=600000")
+    job = start_job(*(part for one in hurry for part in ("--set", one))).ready()
+    cluster.publish(*(ask(name, 1 + number) for number, name in enumerate(names)))
+    feeds = [one.feed for one in cluster.feeds(names).values()]
+    late = [feed for feed in feeds if feed.degraded == ("deadline",)]
+    assert WAITING / 4 < len(late) < WAITING
+    assert all(feed.items and feed.error is None for feed in feeds)
+    cluster.publish(ask("later", 1))
+    assert cluster.feeds(["later"])["later"].feed.degraded == (), "the queue was empty, and hurries nobody"
     job.stop()
 
 

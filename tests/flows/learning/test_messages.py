@@ -17,6 +17,7 @@ from flows.replay import FEEDS, SERVED_FEATURES, Replay, replay
 from models.inputs import Candidates, Context, History
 from models.phoenix import Phoenix
 from operators.parameters import DEFAULTS
+from operators.viewers.query import Request
 from schemas.codec import Refused, encode
 from schemas.events import Engagement, FeedRequest, Follow, PostCreated
 from schemas.feeds import Feed
@@ -83,7 +84,7 @@ def test_without_the_parameter_nothing_is_logged(play: Callable[..., Played]) ->
     assert not (played.out / SERVED_FEATURES).exists()
 
 
-def test_only_feeds_that_a_model_ranked_for_themselves_have_features(play: Callable[..., Played]) -> None:
+def test_only_feeds_that_are_ranked_for_themselves_have_features(play: Callable[..., Played]) -> None:
     posts = [Follow(T0, 5, 10), *(PostCreated(T0 + one, one, 10) for one in range(1, 7))]
     asked = [
         FeedRequest(T0 + MINUTE, "scores", 5, feed="score_posts", posts=(1, 2)),
@@ -96,6 +97,31 @@ def test_only_feeds_that_a_model_ranked_for_themselves_have_features(play: Calla
     played = play([*posts, *asked], {**LEARNING, **cached})
     assert len(played.posts("from a slate")) == 2
     assert [one.request for one in features_in(played.out)] == ["best of followed", "first"]
+
+
+def test_late_feeds_have_the_features_that_the_model_would_have_seen(
+    play: Callable[..., Played], seen: Seen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts = [Follow(T0, 5, 10), *(PostCreated(T0 + one, one, 10, topics=("sea",)) for one in range(1, 7))]
+    liked = [Engagement(T0 + 100 + one, 5 + one, one, "favorite") for one in range(1, 4)]
+    asked = FeedRequest(T0 + MINUTE, "r", 5)
+    log = [*posts, Engagement(T0 + 50, 5, 6, "dwell", dwell_s=3.0), *liked, asked]
+    in_time = play(log, LEARNING).posts("r")
+    context, candidates = seen.pop((5, asked.at))
+    asks: list[Request] = []
+    monkeypatch.setattr(Request, "is_late", lambda self: asks.append(self) is None)
+    late = play([*log, FeedRequest(T0 + 2 * MINUTE, "followed", 5, feed="following")], LEARNING)
+    assert late.feeds["r"].degraded == ("deadline",)
+    assert (5, asked.at) not in seen, "no model was asked"
+    assert [one.event.request for one in asks] == ["r", "followed"], "who begins in time is not late halfway"
+    (features,) = features_in(late.out)
+    assert set(features.posts) == set(in_time) == {1, 2, 3, 4, 5}
+    message = labelled(features, T0 + 2 * MINUTE, [0] * 5, [0.0] * 5)
+    example = example_of(decode_example(encode(message)))
+    assert same_bits(example.context.history, context.history)
+    assert example.context.counts.tobytes() == context.counts.tobytes()
+    rows = [candidates.post.tolist().index(post) for post in example.posts.post.tolist()]
+    assert same_bits(example.posts, candidates.take(np.array(rows)))
 
 
 # Format 1 of files and messages, written down apart from the table: names, order, kinds in NumPy's and Polars' words,

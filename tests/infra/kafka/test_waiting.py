@@ -41,6 +41,25 @@ def test_the_oldest_are_too_many() -> None:
     assert (offsets(taken), shed, len(waiting)) == ([3, 4], 0, 1)
 
 
+def test_a_queue_stands_once_some_have_waited_without_a_break_for_long() -> None:
+    now_s = [100.0]
+    waiting = WaitingRequests(9, interval_s=0.5, clock=lambda: now_s[-1])
+    standing = []
+    # Seconds, how many come, how many are taken: it is empty again at 100.4, and at 101.4.
+    turns = [(100.0, 3, 1), (100.4, 0, 2), (100.4, 1, 0), (100.9, 1, 1), (101.0, 1, 1), (101.2, 0, 0), (101.4, 0, 1)]
+    for at_s, come, room in turns:
+        now_s.append(at_s)
+        waiting.add([message(True)] * come)
+        waiting.take(room)
+        standing.append(waiting.standing)
+    assert standing == [False, False, False, False, True, True, False]
+    never = WaitingRequests(9, clock=lambda: now_s[-1])
+    never.add([message(True)])
+    never.take(0)
+    now_s.append(1e9)
+    assert not never.standing
+
+
 @given(st.lists(st.tuples(st.lists(st.booleans(), max_size=9), st.integers(0, 4)), max_size=30), st.integers(1, 5))
 def test_nothing_is_lost_and_nothing_overtakes(turns: list[tuple[list[bool], int]], waiting_max: int) -> None:
     waiting, sent, given_out = WaitingRequests(waiting_max), 0, 0
