@@ -15,7 +15,7 @@ class ServedFeatures(Struct, tag_field="kind", tag="served_features", frozen=Tru
     """What the model saw of the posts of a feed, and of their viewer (topic served-features, key viewer).
 
     `at` is the request's time, `served_at` the job's own when the feed went out, in ms since 1970; `model` the version
-    that ranked.
+    that ranked, or would have where the feed came too late for it.
     """
 
     at: TimeMs

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.kafka.bench import QUICK, Bench, Outcome, Sizes
-from benchmarks.kafka.cases import effects, few, many
+from benchmarks.kafka.cases import effects, few, many, overload
 from benchmarks.kafka.learning import learning
 from benchmarks.kafka.load import burst, events, stall
 from benchmarks.kafka.scaling import instances, scale, start
@@ -24,7 +24,7 @@ from models.phoenix import Phoenix
 FILE_COLUMNS: Final = 180
 # In an order in which those on the same world follow each other.
 CASES: Final[dict[str, Callable[[Bench], Outcome]]] = {
-    case.__name__: case for case in (many, few, events, effects, burst, stall, swap, learning, start, instances, scale)
+    case.__name__: case for case in (many, few, overload, events, effects, burst, stall, swap, learning, start, instances, scale)
 }
 
 

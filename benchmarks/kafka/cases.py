@@ -1,12 +1,16 @@
-"""From request to feed, and from a like to its effect: the cases about latency on a quiet job."""
+"""From request to feed, and from a like to its effect: the cases about latency without other events."""
 
 from benchmarks.kafka.bench import RANKED_FEW, Bench, Measured, Outcome, Overrides, Verdict
 from benchmarks.kafka.figures import histogram
+from operators.parameters import DEFAULTS
 
 RATES_HZ = (10, 20, 50)
 # The part of a request that is the model's: the viewer's vector for the index, and the ranking.
 MODEL_STAGES = ("embed_viewer", "rank")
 TRIALS_HZ = 10.0
+# Half as much again as two cores rank with the broker and the generator on them.
+OVERLOAD_HZ = 80.0
+SERVING = DEFAULTS.serving
 
 
 def stages_of(one: Measured) -> list[str]:
@@ -76,6 +80,21 @@ def few(bench: Bench) -> Outcome:
         what = f"p99 at {rate} requests/s, {one.latency.ranked:.0f} ranked"
         reached = one.latency.p99.median <= 30 and not one.latency.lost
         outcome.verdicts.append(Verdict(what, f"{one.latency.p99.text()} ms", "<= 30 ms", reached))
+    return outcome
+
+
+def overload(bench: Bench) -> Outcome:
+    """More requests than can be ranked, 200 candidates each, without and with giving up sooner in a standing queue."""
+    outcome, sizes = Outcome(), bench.sizes
+    session = bench.session(sizes.posts, sizes.viewers)
+    medians_ms = []
+    for what, target_ms in (("late after the deadline alone", SERVING.deadline_ms), ("as it is", SERVING.wait_target_ms)):
+        asked = {**RANKED_FEW, "serving.wait_target_ms": target_ms}
+        one = session.run(OVERLOAD_HZ, sizes.window_s * sizes.windows, asked)
+        outcome.add("overload", latency_row(f"{OVERLOAD_HZ:g} requests/s, {what}", one))
+        medians_ms.append(one.latency.p50.median)
+    share = f"{medians_ms[1] / medians_ms[0]:.2f}"
+    outcome.verdicts.append(Verdict("median as it is over that with the deadline alone", share, "", None))
     return outcome
 
 

@@ -21,6 +21,7 @@ from flows.learning.messages import decode_example, example_of
 from infra.kafka.inbox import Connection
 from infra.kafka.read_back import read_back
 from infra.kafka.topics import PARTITIONS
+from operators.viewers.query import DEADLINE
 from schemas.actions import ACTION_INDEX
 from schemas.events import Engagement, ModelAnnounced
 from schemas.learning import LateEngagement
@@ -166,9 +167,10 @@ def learn_lag(trace: Trace) -> tuple[Seconds, npt.NDArray[np.int64]]:
 
 
 class _FeedModel(Struct):
-    """What is read of a feed."""
+    """What is read of a feed; one that came too late names the model that had no time for it."""
 
     model: str | None = None
+    degraded: tuple[str, ...] = ()
 
 
 def read_trace(connection: Connection, learn_log: Path) -> Trace:
@@ -190,8 +192,8 @@ def read_trace(connection: Connection, learn_log: Path) -> Trace:
             passed[late.reason == LATE].add((_label(late), late.at))
         elif topic == "models":
             announced.setdefault(msgspec.json.decode(raw, type=ModelAnnounced).model, at_ms)
-        elif (model := msgspec.json.decode(raw, type=_FeedModel).model) is not None:
-            served[model] = min(at_ms, served.get(model, at_ms))
+        elif (feed := msgspec.json.decode(raw, type=_FeedModel)).model is not None and DEADLINE not in feed.degraded:
+            served[feed.model] = min(at_ms, served.get(feed.model, at_ms))
     ended = ended_in(learn_log.read_text(errors="replace").splitlines())
     return Trace(done, made, ended, announced, served, frozenset(passed[True]), frozenset(passed[False]))
 
