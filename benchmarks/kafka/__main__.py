@@ -24,7 +24,8 @@ from models.phoenix import Phoenix
 FILE_COLUMNS: Final = 180
 # In an order in which those on the same world follow each other.
 CASES: Final[dict[str, Callable[[Bench], Outcome]]] = {
-    case.__name__: case for case in (many, few, overload, events, effects, burst, stall, swap, learning, start, instances, scale)
+    case.__name__: case
+    for case in (many, few, overload, events, effects, burst, stall, swap, learning, start, instances, scale)
 }
 
 

@@ -88,7 +88,10 @@ def overload(bench: Bench) -> Outcome:
     outcome, sizes = Outcome(), bench.sizes
     session = bench.session(sizes.posts, sizes.viewers)
     medians_ms = []
-    for what, target_ms in (("late after the deadline alone", SERVING.deadline_ms), ("as it is", SERVING.wait_target_ms)):
+    for what, target_ms in (
+        ("late after the deadline alone", SERVING.deadline_ms),
+        ("as it is", SERVING.wait_target_ms),
+    ):
         asked = {**RANKED_FEW, "serving.wait_target_ms": target_ms}
         one = session.run(OVERLOAD_HZ, sizes.window_s * sizes.windows, asked)
         outcome.add("overload", latency_row(f"{OVERLOAD_HZ:g} requests/s, {what}", one))

@@ -110,7 +110,7 @@ class TopicSource(ExampleSource):
         offsets = {} if position is None else position["offsets"]
         self._next = {int(one): int(offset) for one, offset in offsets.items()}
         starts = {(TOPIC, one): self._next.get(one, OFFSET_BEGINNING) for one in range(self._partitions)}
-        self._lane = lane = Lane(self._connection, starts, lost="earliest")
+        self._lane = lane = Lane(self._connection, starts, lost="earliest", gathers=True)
         queues: dict[Place, deque[tuple[int, Message, Example]]] = {place: deque() for place in starts}
         self.forgotten = self._deletions = deletions = Deletions(self._connection, range(self._partitions))
         behind = self._behind(lane)

@@ -33,7 +33,7 @@ class Accounts:
         self, connection: Connection, partitions: int, followers: AuthorFollowers, deleted: DeletedUsers
     ) -> None:
         starts = {(GRAPH, partition): OFFSET_BEGINNING for partition in range(partitions)}
-        self._lane = Lane(connection, starts, lost="earliest")
+        self._lane = Lane(connection, starts, lost="earliest", gathers=True)
         self._followers, self._deleted = followers, deleted
 
     def take(self) -> None:

@@ -40,10 +40,12 @@ log = get_log("models")
 # Nobody is in a hurry for a model, and a poll costs the turn some microseconds.
 LOOKED_FOR_EVERY_S: Final = 0.1
 MESSAGES_AT_ONCE: Final = 16
-# Rows of the table handed over a turn: at most one call of the candidate tower, some milliseconds of the thread's time.
+# Rows of the table handed over at once: at most one call of the candidate tower, some milliseconds of a thread's time.
 ROWS_A_TURN: Final = 256
-# While requests are in work the thread rests, yet not for longer: under a steady load it must come to an end.
+# While requests are in work the thread has so many rows in so long: under a steady load it must come to an end. After a
+# longer turn it has as many more, up to so many times.
 RESTS_MAX_S: Final = 0.02
+TIMES_MAX: Final = 4
 # After a model it rests as long as that one took, and at most so long: where models come faster than they can be taken
 # up, half of the time goes into it, and the newest is taken next.
 RESTS_BETWEEN_MAX_S: Final = 60.0
@@ -217,13 +219,13 @@ class AnnouncedModels:
             now.renewal = self._flow.state.posts.renew(phoenix.dimensions, phoenix.embed_posts, aside)
 
     def _embed(self, now: TakingUp, busy: bool, now_s: float) -> None:
-        """Hand the next posts over, once the thread has none and unless requests are in work."""
+        """Hand the next posts over, if it has none; while requests are in work, as many as time has passed."""
         while now.works and now.works[0].done():
             now.works.popleft().result()
-        rests = busy and now_s - self._worked_at_s < RESTS_MAX_S
-        if now.renewal is not None and now.renewal.left and not now.works and not rests:
+        times = min(int((now_s - self._worked_at_s) / RESTS_MAX_S), TIMES_MAX) if busy else 1
+        if now.renewal is not None and now.renewal.left and not now.works and times:
             self._worked_at_s = now_s
-            now.renewal.advance(ROWS_A_TURN)
+            now.renewal.advance(ROWS_A_TURN * times)
 
     def _up_to_date(self, now: TakingUp) -> bool:
         """Return whether the new index holds all posts; the last few are put into it here and now."""

@@ -86,6 +86,8 @@ class Answers:
                 place = (SERVED_FEATURES, origin.partition)
                 outgoing = Outgoing(place, key, encode(features), about, then=outgoing)
             self._outbox.send(outgoing)
+            # A turn may last a tenth of a second, and features and feeds before this one have been taken by then.
+            self._outbox.advance()
 
     def _delivered(self, published_ms: int) -> None:
         if published_ms:

@@ -22,7 +22,7 @@ class Counts:
 
     def __init__(self, connection: Connection, partitions: int, posts: LivePosts) -> None:
         starts = {(COUNTS, partition): OFFSET_BEGINNING for partition in range(partitions)}
-        self._lane = Lane(connection, starts, lost="earliest")
+        self._lane = Lane(connection, starts, lost="earliest", gathers=True)
         self._posts = posts
 
     def take(self) -> None:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from infra.kafka import KafkaRefused
 from infra.kafka.admin import bounds
-from infra.kafka.settings import ANSWER_TIMEOUT_S, Setting, consumer_settings, open_consumer
+from infra.kafka.settings import ANSWER_TIMEOUT_S, GATHERING, Setting, consumer_settings, open_consumer
 from infra.kafka.topics import Naming
 from infra.kafka.waiting import WaitingRequests
 from infra.operations.logging import get_log
@@ -67,13 +67,16 @@ class Connection:
 
 
 class Lane:
-    """One consumer and the partitions assigned to it."""
+    """One consumer and the partitions assigned to it; one that `gathers` hears of a message up to 30 ms later."""
 
-    def __init__(self, connection: Connection, starts: Mapping[Place, int], lost: LostPolicy) -> None:
+    def __init__(
+        self, connection: Connection, starts: Mapping[Place, int], lost: LostPolicy, gathers: bool = False
+    ) -> None:
         self.starts = dict(starts)
         self._naming, self._lost = connection.naming, lost
         self._names = {connection.naming.of(topic): topic for topic, _ in starts}
-        settings = consumer_settings(connection.address, connection.settings)
+        overrides = {**(GATHERING if gathers else {}), **connection.settings}
+        settings = consumer_settings(connection.address, overrides)
         self._consumer: Consumer = open_consumer(settings, error_cb=_log_error)
         self._consumer.assign([self._place(place, offset) for place, offset in starts.items()])
         self.heard_at_s = time.monotonic()
@@ -193,7 +196,7 @@ class Inbox:
         self._waiting = WaitingRequests(waiting_max, interval_s)
         self._published_ms: dict[str, int] = {}
         self._lanes = {
-            name: Lane(connection, places, lost)
+            name: Lane(connection, places, lost, gathers=name != "requests")
             for name, topics in LANES.items()
             if (places := {place: at for place, at in starts.items() if place[0] in topics})
         }

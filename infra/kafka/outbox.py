@@ -107,10 +107,14 @@ class Outbox:
 
     def poll(self, timeout_s: float = 0) -> None:
         """Take acknowledgements in; raises DeliveryFailed when one says that a message is lost."""
-        self._patient.poll(0)
-        self._producer.poll(timeout_s)
+        self.advance(timeout_s)
         if self._failed is not None:
             raise DeliveryFailed(f"Kafka did not take a message: {self._failed.str()}")
+
+    def advance(self, timeout_s: float = 0) -> None:
+        """Take acknowledgements in, so that what follows a message leaves; `poll` tells of those that are lost."""
+        self._patient.poll(0)
+        self._producer.poll(timeout_s)
 
     def unacknowledged(self) -> frozenset[int]:
         """Return the messages that are on their way, by their numbers; one has the number of what it follows."""
