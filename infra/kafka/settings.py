@@ -45,7 +45,7 @@ _CONSUMER: Final[dict[str, Setting]] = {
     "queued.max.messages.kbytes": 16 * 1024,
     "enable.partition.eof": False,
 }
-# For consumers that nobody waits for: the broker answers once it has so much, or after fetch.wait.max.ms. At 1,000
+# For consumers without anybody who waits: the broker answers once it has so much, or after fetch.wait.max.ms. At 1,000
 # events/s it answers each 33 times a second in place of once for each batch that a producer sends.
 GATHERING: Final[dict[str, Setting]] = {"fetch.min.bytes": 64 * 1024}
 _PRODUCER: Final[dict[str, Setting]] = {
