@@ -181,6 +181,7 @@ def _often(viewers: Iterable[int]) -> list[FeedRequest]:
     ]
 
 
+@pytest.mark.full
 def test_instances_and_threads_make_no_difference(checkpoint: Path, tmp_path: Path) -> None:
     # With room for one viewer a partition, some of forty drive each other out: the same ones everywhere.
     log = write_log(tmp_path / "log.jsonl", [*POSTS, *_often(range(1, 41))])

@@ -177,7 +177,7 @@ def test_what_shadow_models_cost_is_accounted_apart(shadowed: Played) -> None:
     assert rows["rank"] == len(shadowed.feeds)
 
 
-@pytest.mark.parametrize("instances", [pytest.param(2, marks=pytest.mark.full), 4])
+@pytest.mark.parametrize("instances", [2, pytest.param(4, marks=pytest.mark.full)])
 def test_instances_log_the_same_bytes(rough: Replay, shadowed: Played, tmp_path: Path, instances: int) -> None:
     replay_instances(replace(rough, out=tmp_path, threads=1), instances, Console(stderr=True))
     for name in ("feeds.jsonl", "served.jsonl", SHADOW_SCORES):

@@ -260,6 +260,7 @@ def test_a_request_that_does_not_go_together_is_a_dead_letter(
     assert list(played.feeds) == ["r"]
 
 
+@pytest.mark.full
 def test_every_feed_is_the_same_however_many_instances_share_the_viewers(checkpoint: Path, tmp_path: Path) -> None:
     names: tuple[FeedName, ...] = ("for_you", "blended", "following_ranked", "following", "score_posts")
     log: list[Event] = [Follow(T0, viewer, 100 + (viewer * 7 + n) % 30) for viewer in range(1, 9) for n in range(6)]

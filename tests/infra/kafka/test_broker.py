@@ -51,6 +51,7 @@ def test_what_is_written_is_read(broker: Broker, naming: Naming) -> None:
     assert written_and_read(broker.address, naming.prefix, [b"1", b"2"]) == [b"1", b"2"]
 
 
+@pytest.mark.full
 def test_what_was_acknowledged_survives_a_stop_and_a_crash(stoppable_broker: Broker, naming: Naming) -> None:
     broker = stoppable_broker
     address = broker.address
