@@ -40,7 +40,7 @@ log = get_log("models")
 # Nobody is in a hurry for a model, and a poll costs the turn some microseconds.
 LOOKED_FOR_EVERY_S: Final = 0.1
 MESSAGES_AT_ONCE: Final = 16
-# Rows of the table handed over at once: at most one call of the candidate tower, some milliseconds of a thread's time.
+# Rows of the table in a call of the candidate tower, some milliseconds of a thread's time.
 ROWS_A_TURN: Final = 256
 # While requests are in work the thread has so many rows in so long: under a steady load it must come to an end. After a
 # longer turn it has as many more, up to so many times.
@@ -219,7 +219,7 @@ class AnnouncedModels:
             now.renewal = self._flow.state.posts.renew(phoenix.dimensions, phoenix.embed_posts, aside)
 
     def _embed(self, now: TakingUp, busy: bool, now_s: float) -> None:
-        """Hand the next posts over, if it has none; while requests are in work, as many as time has passed."""
+        """Hand the next posts over once the thread is through; beside requests, as many as time has passed for."""
         while now.works and now.works[0].done():
             now.works.popleft().result()
         times = min(int((now_s - self._worked_at_s) / RESTS_MAX_S), TIMES_MAX) if busy else 1

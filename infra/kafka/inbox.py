@@ -195,9 +195,9 @@ class Inbox:
         self._owns = owns
         self._waiting = WaitingRequests(waiting_max, interval_s)
         self._published_ms: dict[str, int] = {}
-        asked_for = any(topic == REQUESTS for topic, _ in starts)
+        nobody_asks = all(topic != REQUESTS for topic, _ in starts)
         self._lanes = {
-            name: Lane(connection, places, lost, gathers=not asked_for)
+            name: Lane(connection, places, lost, gathers=nobody_asks)
             for name, topics in LANES.items()
             if (places := {place: at for place, at in starts.items() if place[0] in topics})
         }

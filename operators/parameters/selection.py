@@ -42,10 +42,10 @@ class Serving(Struct, frozen=True, forbid_unknown_fields=True):
         int, meta("a request published longer ago is answered without the model; 0 is never", "4", ge=0)
     ] = 1200
     wait_interval_ms: Annotated[
-        int, meta("requests that wait without a break for so long are a standing queue; 0 is never", "5", "job", ge=0)
+        int, meta("a queue not empty for so long is a standing one; 0 is never", "CoDel's, not X's", "job", ge=0)
     ] = 500
     wait_target_ms: Annotated[
-        int, meta("of a standing queue, one published longer ago is answered without the model", "5", ge=1)
+        int, meta("of a standing queue, one published longer ago gets no model", "CoDel's, not X's", ge=1)
     ] = 100
     waiting_max: Annotated[
         int, meta("requests that may wait for the ranker; of more the oldest are shed", "4, as in flight", "job", ge=1)
