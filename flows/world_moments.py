@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from flows.feed_worth import TOP, Floats, weigh
 from flows.intake import Intake
 from infra.logs.reader import LogReader
 from infra.polls import polls_of
@@ -24,12 +24,7 @@ from operators.pipeline.sources import gather
 from operators.posts.live import LivePosts
 from operators.state import MemoryState, live_posts
 from operators.viewers.query import Query
-from schemas.actions import ACTIONS
 
-# A feed is judged by its first screenful.
-TOP: Final = 10
-
-Floats = npt.NDArray[np.float64]
 Order = npt.NDArray[np.intp]
 
 
@@ -68,16 +63,6 @@ def first_of(table: CandidateTable, scores: Floats) -> Order:
     conversations = conversation_of(table)[order[: 20 * TOP]]
     places = np.sort(np.unique(conversations, return_index=True)[1])
     return order[places[:TOP]]
-
-
-def weigh(probabilities: npt.NDArray[np.floating], parameters: Parameters) -> Floats:
-    """Return the weighted sums of probabilities [n, 19], with the published weights (x-algorithm.md 1.5)."""
-    return np.asarray(probabilities, np.float64) @ weights_of(parameters)
-
-
-def weights_of(parameters: Parameters) -> Floats:
-    """Return the weight of each action, float64[19]."""
-    return np.array([getattr(parameters.weights, name) for name in ACTIONS])
 
 
 def moments(

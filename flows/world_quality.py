@@ -8,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from flows.feed_worth import TOP, Floats, best_worth_of, weigh, worth_of
 from flows.replay import FEEDS
 from infra.world import Truth, truth_path
 from operators.parameters import DEFAULTS
-from schemas.actions import ACTIONS
 from schemas.feeds import Feed
 
-# A feed is judged by its first screenful.
-TOP: Final = 10
 WINDOW_MS: Final = 48 * 3600 * 1000
 
 
@@ -42,7 +40,6 @@ def world_quality(log: Path, replayed: Path, after_ms: int = 0) -> WorldQuality:
     Raises TruthRefused where the truth beside the log can't be read.
     """
     truth = Truth.load(truth_path(log))
-    weights = np.array([getattr(DEFAULTS.weights, name) for name in ACTIONS])
     posts, ids = truth.posts, np.array(truth.post_ids, object)
     known = set(truth.post_ids)
     person_of = {identity: row for row, identity in enumerate(truth.people_ids)}
@@ -57,11 +54,11 @@ def world_quality(log: Path, replayed: Path, after_ms: int = 0) -> WorldQuality:
             continue
         eligible = originals & (posts["created"] <= feed.at) & (posts["created"] > feed.at - WINDOW_MS)
         eligible &= (posts["deleted_at"] > feed.at) & (posts["author"] != person_of[feed.viewer])
-        utility = _utility(truth, feed.viewer, ids[eligible], feed.at, weights)
-        worth["oracle"].append(float(np.sort(utility)[-TOP:].mean()))
-        worth["foryou"].append(float(_utility(truth, feed.viewer, served, feed.at, weights).mean()))
-        worth["newest"].append(float(utility[-TOP:].mean()))
-        worth["random"].append(float(rng.choice(utility, min(TOP, len(utility)), replace=False).mean()))
+        utility = _utility(truth, feed.viewer, ids[eligible], feed.at)
+        worth["oracle"].append(best_worth_of(utility))
+        worth["foryou"].append(worth_of(_utility(truth, feed.viewer, served, feed.at)))
+        worth["newest"].append(worth_of(utility[::-1]))
+        worth["random"].append(worth_of(rng.choice(utility, min(TOP, len(utility)), replace=False)))
     best = float(np.mean(worth["oracle"])) if worth["oracle"] else 0.0
     table = [
         Worth(name, float(np.mean(values)), float(np.mean(values)) / best) for name, values in worth.items() if values
@@ -69,12 +66,6 @@ def world_quality(log: Path, replayed: Path, after_ms: int = 0) -> WorldQuality:
     return WorldQuality(len(worth["oracle"]), table)
 
 
-def _utility(
-    truth: Truth,
-    viewer: int | str,
-    posts: "npt.NDArray[np.object_] | list[int | str]",
-    at_ms: int,
-    weights: npt.NDArray[np.float64],
-) -> npt.NDArray[np.float64]:
+def _utility(truth: Truth, viewer: int | str, posts: "npt.NDArray[np.object_] | list[int | str]", at_ms: int) -> Floats:
     """Return what each post is worth to a viewer at a time, float64[n]."""
-    return np.asarray(truth.utility([viewer] * len(posts), list(posts), at_ms) @ weights)
+    return weigh(truth.utility([viewer] * len(posts), list(posts), at_ms), DEFAULTS)

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.world.likes import Likes
-from flows.world_moments import Floats, Moment, moments, weigh, weights_of
+from flows.feed_worth import Floats, weigh, weights_of
+from flows.world_moments import Moment, moments
 from infra.world import Truth, truth_path
 from infra.world.worth import Worth
 from models.phoenix import Phoenix

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from flows.closed_loop.records import Floats
+from flows.feed_worth import Floats
 
 START: Final = 0.6  # the share of the larger interest
 RATE: Final = 0.008  # a week, the lower end of the stated .008 to .025: with it the stated 70/30 and 76/24 come out

@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from flows.closed_loop.records import TOP, Floats, Ints, Judgement
-from flows.world_moments import eligible, first_of, weigh
+from flows.closed_loop.records import Ints, Judgement
+from flows.feed_worth import TOP, Floats, best_worth_of, weigh, worth_of
+from flows.world_moments import eligible, first_of
 from infra.world import Crowd
 from infra.world.sessions import Asked
 from infra.world.worth import NOBODY
@@ -60,23 +61,23 @@ class Judge:
         places = (ranked.table.post == shown[:, None]).argmax(axis=1)
         own = ranked.table.take(places)
         of_shown = self._crowd.probabilities(asked, self._rows(own), own.rank_author_followed)
-        chosen = self._chosen(query, table, rows, worth)
+        chosen = self._chosen(query, table, rows)
         foreseen = self._crowd.foreseeable(asked, rows, table.rank_author_followed)
         chosen[FORESEEN] = weigh(foreseen, query.parameters)
         chosen[TRUTH] = _through(query, table, true, phoenix)
-        found = {name: float(worth[first_of(table, scores)].mean()) for name, scores in chosen.items()}
-        found[SERVED] = float(weigh(of_shown, query.parameters).mean())
+        found = {name: worth_of(worth[first_of(table, scores)]) for name, scores in chosen.items()}
+        found[BEST] = best_worth_of(worth[first_of(table, worth)])
+        found[SERVED] = worth_of(weigh(of_shown, query.parameters))
         return Judgement(found, ranked.probabilities[places].astype(np.float64), of_shown)
 
     def _rows(self, table: CandidateTable) -> Ints:
         """Return the rows of posts in the world."""
         return self._crowd.worth.posts(table.post)
 
-    def _chosen(self, query: Query, table: CandidateTable, rows: Ints, worth: Floats) -> dict[str, Floats]:
+    def _chosen(self, query: Query, table: CandidateTable, rows: Ints) -> dict[str, Floats]:
         """Return the scores that others go by."""
         newest = table.created_ms.astype(np.float64)
         return {
-            BEST: worth,
             POPULAR: self._crowd.popularity(rows, query.at_ms),
             NEWEST: np.where(table.in_network, newest, newest - 1e15),
             RANDOM: self._rng.random(len(table)),

@@ -13,9 +13,9 @@ import numpy as np
 
 from flows.closed_loop.driver import Driver
 from flows.closed_loop.judging import BEST, POPULAR, RANDOM, SERVED
-from flows.closed_loop.records import TOP, Floats, Ints, Judgement, Lived, LoopRefused, ShownFeed
+from flows.closed_loop.records import Ints, Judgement, Lived, LoopRefused, ShownFeed
+from flows.feed_worth import TOP, Floats, best_worth_of, weigh, worth_of
 from flows.serving.sending import SENT_WITHIN_S, partitions_of
-from flows.world_moments import weigh
 from infra.kafka.headers import schema_header
 from infra.kafka.inbox import Connection, Lane
 from infra.kafka.outbox import DeliveryFailed, Outbox, Outgoing
@@ -34,8 +34,8 @@ POLL_MS: Final = 100
 class KafkaLoop:
     """One closed loop with a job that runs somewhere else; whoever joins and learns does so, too.
 
-    Feeds are judged by what the world alone knows: the best possible is chosen from all posts that a person may be
-    shown there and has not been, whatever the job's own filters make of them.
+    Feeds are judged by what the world alone knows: others choose from all posts that a person may be shown there
+    and has not been, whatever the job's own filters make of them, and from what the job did show.
     """
 
     def __init__(
@@ -94,16 +94,16 @@ class KafkaLoop:
         self.lived.feeds.append(ShownFeed(feed.at, asked.person, feed.model, rows, judgement))
 
     def _judged(self, asked: Asked, shown: Ints) -> Judgement | None:
-        rows = self.crowd.eligible(asked)
+        rows = np.union1d(self.crowd.eligible(asked), shown[:TOP])
         if len(rows) < TOP or not len(shown) or asked.request.in_network_only:
             return None
         worth = weigh(self._true(asked, rows), DEFAULTS)
         of_shown = self._true(asked, shown[:TOP])
         found = {
-            SERVED: float(weigh(of_shown, DEFAULTS).mean()),
-            BEST: float(np.sort(worth)[-TOP:].mean()),
-            POPULAR: float(worth[np.argsort(-self.crowd.popularity(rows, asked.request.at))[:TOP]].mean()),
-            RANDOM: float(self._rng.choice(worth, TOP, replace=False).mean()),
+            SERVED: worth_of(weigh(of_shown, DEFAULTS)),
+            BEST: best_worth_of(worth),
+            POPULAR: worth_of(worth[np.argsort(-self.crowd.popularity(rows, asked.request.at))]),
+            RANDOM: worth_of(self._rng.choice(worth, TOP, replace=False)),
         }
         return Judgement(found, np.zeros((0, of_shown.shape[1])), of_shown)
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from flows.closed_loop.judging import BEST, SERVED
-from flows.closed_loop.records import TOP, Act, Floats, Ints, ShownFeed
+from flows.closed_loop.records import Act, Ints, ShownFeed
+from flows.feed_worth import TOP, Floats
 from infra.world.parameters import DAY_MS
 from infra.world.people import TOPIC_COUNT
 from schemas.actions import ACTION_INDEX, Action

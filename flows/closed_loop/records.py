@@ -6,19 +6,16 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from flows.feed_worth import Floats
 from flows.terminal import Refusal
 
-# A feed is judged by its first screenful.
-TOP = 10
-
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
 class Judgement(Struct, frozen=True):
     """A feed's first posts [n] against the truth, and what others would have shown at that moment.
 
-    `worth` is the mean true worth of the first posts by who chose them. `predicted` and `true` are float64[n, 19]: what
+    `worth` is what the feed of each who chose would be worth. `predicted` and `true` are float64[n, 19]: what
     the model said of the posts shown, and what is true.
     """
 

@@ -84,7 +84,7 @@ def _utility(main: Figures) -> str:
         "<h2>What feeds are worth, day by day</h2>"
         "<p>The worth of a post to its viewer is the sum of the true chances of every action, each times X's "
         "weight for it; "
-        "a feed is worth the mean of its first ten posts. The best possible is chosen by somebody who knows "
+        "a feed is worth the mean of its first ten places, an empty one nothing. The best possible is chosen by somebody who knows "
         "everybody's taste, each post's quality and each session's topic. “All that can be foreseen” is chosen by "
         "somebody who knows tastes, habits and authors, and weighs what everybody's looks at a post say of it: "
         "that is about the most one could have learned. "

@@ -6,7 +6,7 @@ import pytest
 
 from flows.closed_loop.judging import BEST, FORESEEN, NEWEST, POPULAR, RANDOM, SERVED, TRUTH
 from flows.closed_loop.memory import Lived, MemoryLoop
-from flows.closed_loop.records import TOP
+from flows.feed_worth import TOP
 from infra.logs import LogReader, LogReport, LogWriter, validate
 from infra.world import Crowd, WorldParameters
 from models.phoenix import Phoenix
