@@ -91,7 +91,7 @@ def split(joined: Array, sizes: Tables) -> tuple[Tables, Tables]:
 
 def begin(parameters: PhoenixParameters, training: TrainingConfig, head_weights: F32) -> Learned:
     """Return the state before the first step; it has no codebook, which is not learned by steps."""
-    # Weak types would have the second step compiled anew: what a step returns has none.
+    # Copies, because a step gives the memory of its inputs to its outputs.
     parameters = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.float32), parameters._replace(codebook=None))
     rows: Rows | None = None
     dense: Tree = parameters
@@ -103,7 +103,6 @@ def begin(parameters: PhoenixParameters, training: TrainingConfig, head_weights:
         first = jnp.zeros(0) if adagrad else jnp.zeros_like(weights)
         rows = Rows(weights, jnp.array(weights), first, second, jnp.zeros(len(weights), jnp.int32))
         dense = with_tables(parameters, None, None)
-    # A copy, because a step gives the memory of its inputs to its outputs.
     average = jax.tree.map(jnp.array, dense)
     step, skipped, in_a_row = (jnp.zeros((), jnp.int32) for _ in range(3))
     return Learned(

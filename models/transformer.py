@@ -67,7 +67,7 @@ def init_block(rng: np.random.Generator, width: int, layers: int) -> Block:
     qkv, output, gate_up, down = (normal(rng, *shape) * shape[0] ** -0.5 for shape in shapes)
     # Keys start as queries: a token first attends to its like, which is what a taste for an author or a topic needs.
     qkv = qkv.at[:, width : 2 * width].set(qkv[:, :width])
-    one, small = jnp.ones(width), jnp.full(width, (2 * layers) ** -0.5)
+    one, small = jnp.ones(width), jnp.full(width, (2 * layers) ** -0.5, jnp.float32)
     return Block(one, qkv, output, small, one, gate_up, down, small)
 
 

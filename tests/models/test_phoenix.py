@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+import jax
 import msgspec
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from benchmarks.ranker import rank_naively
 from models.config import PhoenixConfig
 from models.inputs import Context, History
-from models.phoenix import Phoenix, history_slots
+from models.phoenix import Phoenix, history_slots, init_parameters
 from schemas.actions import ACTIONS, DWELL_TIME
 from tests.models.conftest import random_context, random_posts
 
@@ -100,6 +101,12 @@ def test_warm_up_says_how_far_it_is(small: Phoenix) -> None:
     steps: list[tuple[int, int]] = []
     small.warm_up(100, lambda done, of: steps.append((done, of)))
     assert steps == [(n, len(steps)) for n in range(1, len(steps) + 1)]
+
+
+def test_fresh_weights_have_the_types_that_steps_return(small_config: PhoenixConfig) -> None:
+    # A weak type among them has the second step of a training compiled anew, which takes as long as the first.
+    leaves = jax.tree.leaves(init_parameters(small_config, 0))
+    assert {str(jax.typeof(leaf)).partition("[")[0] for leaf in leaves} == {"float32"}
 
 
 def test_the_same_seed_gives_the_same_model(small_config: PhoenixConfig) -> None:
