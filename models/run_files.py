@@ -83,10 +83,11 @@ def load_run(
     trainer.taken, trainer.examples, trainer.candidates = header["counts"]
     trainer.losses = [(ranker, retrieval) for ranker, retrieval in header["losses"]]
     wanted = jax.eval_shape(partial(_shapes, config, training))
+    stated = [(name, size) for name, _, size in header["leaves"]]
+    if stated != [(name, list(leaf.shape)) for name, leaf in named_leaves(wanted)]:
+        raise CheckpointRefused(f"{path}: it was written by another version: begin anew")
     arrays, place = [], end
-    for (name, shape), (stated, dtype, size) in zip(named_leaves(wanted), header["leaves"], strict=True):
-        if (name, list(shape.shape)) != (stated, size):
-            raise CheckpointRefused(f"{path}: it was written by another version: begin anew")
+    for _, dtype, size in header["leaves"]:
         count = int(np.prod(size, dtype=np.int64))
         array = np.frombuffer(raw, np.dtype(dtype), count, place).reshape(size)
         arrays.append(jnp.array(array))

@@ -1,5 +1,7 @@
 """A run of training that is stopped goes on to the bit, and says in one sentence what it can't learn from."""
 
+import hashlib
+import json
 import os
 import resource
 import signal
@@ -28,7 +30,7 @@ from models.config import PRESETS, PhoenixConfig
 from models.inputs import ExampleBatch
 from models.phoenix import Phoenix
 from models.recipe import TrainingConfig
-from models.run_files import load_run
+from models.run_files import DIGEST_BYTES, MAGIC, load_run
 from operators.parameters import DEFAULTS, ParameterRefused
 from tests.models.toy_world import batch
 
@@ -70,6 +72,17 @@ def after(steps: int) -> "Stop":
     return After()
 
 
+def with_one_leaf_less(run_file: bytes) -> bytes:
+    """Return a run as a version would have written it that kept one number less."""
+    start = len(MAGIC) + 8
+    end = start + int.from_bytes(run_file[len(MAGIC) : start], "little")
+    header = json.loads(run_file[start:end])
+    del header["leaves"][-1]
+    text = json.dumps(header).encode()
+    body = MAGIC + len(text).to_bytes(8, "little") + text + run_file[end:-DIGEST_BYTES]
+    return body + hashlib.sha256(body).digest()
+
+
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_a_stopped_run_goes_on_with_the_same_losses_to_the_bit(log: Path, tmp_path: Path, epochs: int) -> None:
     whole = train(run(log, tmp_path / "whole", epochs=epochs), quiet, quiet)
@@ -102,6 +115,9 @@ def test_a_run_is_gone_on_with_only_by_its_own_command_and_whole(log: Path, tmp_
     with pytest.raises(CheckpointRefused, match="other settings"):
         train(msgspec.structs.replace(again, training=msgspec.structs.replace(one.training, negatives=1)), quiet, quiet)
     whole = one.run_file.read_bytes()
+    one.run_file.write_bytes(with_one_leaf_less(whole))
+    with pytest.raises(CheckpointRefused, match="written by another version: begin anew"):
+        train(again, quiet, quiet)
     one.run_file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CheckpointRefused, match="cut off or damaged"):
         train(again, quiet, quiet)
