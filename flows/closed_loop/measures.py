@@ -153,9 +153,11 @@ def suppression(feeds: Sequence[ShownFeed], acts: Sequence[Act], posts: npt.NDAr
         by_person[feed.person].append(feed)
     rows, author_after = [], 0
     for act in acts:
+        if act.action not in NEGATIVE:
+            continue
         mine = by_person[act.person]
         place = _feed_of(mine, act)
-        if act.action not in NEGATIVE or place is None:
+        if place is None:
             continue
         before, after = mine[max(place - FEEDS_AROUND + 1, 0) : place + 1], mine[place + 1 : place + 1 + FEEDS_AROUND]
         if act.action == "block_author":
